@@ -1,0 +1,40 @@
+"""The console script: `raysearch <command> ...` is `python -m raysearch.<command> ...`."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from raysearch import __version__
+from raysearch.errors import closest
+
+COMMANDS = {
+    "tune": "search for the best model of a study",
+    "runs": "list, show, stop and clean runs",
+}
+
+
+def usage() -> str:
+    lines = [f"  {name:<6} {purpose}" for name, purpose in COMMANDS.items()]
+    lines.append(
+        "`raysearch <command> --help` explains one of them; `--version` names this version."
+    )
+    return "\n".join(["usage: raysearch <command> ...", "", *lines])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command by its name and return its exit code; 2 for a name that is none."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else ""
+    if name in COMMANDS:
+        code: int = import_module(f"raysearch.{name}").main(arguments[1:])
+        return code
+    if name in ("-h", "--help", "--version"):
+        print(f"raysearch {__version__}" if name == "--version" else usage())
+        return 0
+    unknown = f"no command is called '{name}'. {closest(name, COMMANDS)}"
+    print(f"raysearch: {unknown}" if name else usage(), file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

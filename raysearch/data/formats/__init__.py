@@ -1,0 +1,99 @@
+"""Readers of native data formats: one module a format, found by its name.
+
+A new format is a new file here, with a class `Format` that derives from `Reader`.
+"""
+
+from abc import ABC, abstractmethod
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from raysearch.config import DataConfig
+from raysearch.data.samples import Sample
+from raysearch.errors import ConfigError, DataError, closest
+
+
+class Reader(ABC):
+    """Turn a folder in its native format into samples, and samples into arrays."""
+
+    class Options(BaseModel):
+        """What a study may say under data.options."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, root: Path, data: DataConfig) -> None:
+        """Check the folder and the options.
+
+        Raises:
+            DataError: no such folder.
+            ConfigError: an unknown or wrong option.
+        """
+        if not root.is_dir():
+            raise DataError(f"{root}: no such folder; give the data set's folder with --data")
+        self.root = root
+        self.data = data
+        self.options = self._options(data.options)
+
+    def _options(self, values: dict[str, Any]) -> Any:
+        for key in values:
+            if key not in self.Options.model_fields:
+                valid = closest(key, self.Options.model_fields)
+                raise ConfigError(f"data.options: unknown key '{key}'. {valid}")
+        try:
+            return self.Options.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"data.options.{key}: {first['input']!r}: {first['msg']}") from error
+
+    @abstractmethod
+    def samples(self) -> list[Sample]:
+        """Return every sample that the lists name, sorted by name; decodes nothing.
+
+        Raises:
+            DataError: lists that are missing, contradict each other, or name missing files.
+        """
+
+    @abstractmethod
+    def shape(self, sample: Sample) -> tuple[int, int]:
+        """Return the image's (height, width) from its header."""
+
+    @abstractmethod
+    def image(self, sample: Sample) -> NDArray[np.uint8]:
+        """Return the image, (H, W, bands)."""
+
+    @abstractmethod
+    def target(self, sample: Sample) -> NDArray[np.uint8]:
+        """Return the class id of every pixel, (H, W), or the ignore index."""
+
+    def meaning(self) -> dict[str, Any]:
+        """Return what decides, beside the files' own bytes, which arrays come out (as JSON)."""
+        return {
+            "format": self.data.format,
+            "options": self.options.model_dump(mode="json"),
+            "classes": list(self.data.classes),
+            "bands": self.data.bands,
+            "ignore_index": self.data.ignore_index,
+        }
+
+
+def names() -> list[str]:
+    """Return the formats that exist."""
+    return sorted(module.name for module in iter_modules(__path__))
+
+
+def reader(name: str) -> type[Reader]:
+    """Return the reader of a format.
+
+    Raises:
+        DataError: an unknown format, with the nearest name.
+    """
+    if name not in names():
+        raise DataError(f"data.format: no format is called '{name}'. {closest(name, names())}")
+    format_: type[Reader] = import_module(f"{__name__}.{name}").Format
+    return format_

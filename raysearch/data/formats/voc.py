@@ -1,0 +1,255 @@
+"""PASCAL VOC segmentation folders (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/).
+
+A root holds JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/{train,val,test}.txt. The
+folder given is one root, or holds one root per class. Colours of masks are named in labelmap.txt
+(`name:r,g,b::`, as CVAT writes it); without one, classes have VOC's standard palette in the order
+of `data.classes`.
+"""
+
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.config import DataConfig
+from raysearch.data import images
+from raysearch.data.formats import Reader
+from raysearch.data.lists import read_lists
+from raysearch.data.samples import Sample, damaged
+from raysearch.errors import ConfigError, DataError, closest
+
+Colour = tuple[int, int, int]
+
+VOID_ID = 255
+VOID_COLOUR: Colour = (224, 224, 192)
+UNKNOWN = -1
+
+
+def standard_palette(count: int) -> list[Colour]:
+    """Return VOC's colours of the ids 0 to count - 1 (VOCdevkit, VOClabelcolormap.m).
+
+    >>> standard_palette(3)
+    [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
+    """
+    return [_standard_colour(number) for number in range(count)]
+
+
+def _standard_colour(number: int) -> Colour:
+    channels = [0, 0, 0]
+    for bit in range(8):
+        for channel in range(3):
+            channels[channel] |= ((number >> (3 * bit + channel)) & 1) << (7 - bit)
+    return channels[0], channels[1], channels[2]
+
+
+class Format(Reader):
+    """One VOC root, or one per class folder. Samples are named by folder and file."""
+
+    class Options(Reader.Options):
+        """Other names of the folders, and how masks are written.
+
+        mask_values: "index" reads a palette mask's numbers as class ids, "colour" its colours;
+            "auto" reads colours where there is a labelmap, numbers elsewhere.
+        """
+
+        images: str = "JPEGImages"
+        masks: str = "SegmentationClass"
+        lists: str = "ImageSets/Segmentation"
+        labelmap: str = "labelmap.txt"
+        mask_values: Literal["auto", "colour", "index"] = "auto"
+
+    def __init__(self, root: Path, data: DataConfig) -> None:
+        super().__init__(root, data)
+        if data.bands not in images.MODES:
+            raise ConfigError(f"data.bands: {data.bands}: a voc image has 3 bands, or 1 (grey)")
+        self.labelmaps = {folder: self._labelmap(folder) for folder in self.roots}
+
+    @cached_property
+    def roots(self) -> list[Path]:
+        """The VOC roots, relative to the folder: itself, or one per class."""
+        if self._is_root(self.root):
+            return [Path()]
+        roots = [f for f in sorted(self.root.iterdir()) if f.is_dir() and self._is_root(f)]
+        if not roots:
+            raise DataError(
+                f"{self.root}: neither a VOC root nor a folder of VOC roots; expected "
+                f"{self.options.images}/, {self.options.masks}/ and {self.options.lists}/ in it, "
+                "or in a folder for each class"
+            )
+        return [folder.relative_to(self.root) for folder in roots]
+
+    def _is_root(self, folder: Path) -> bool:
+        parts = (self.options.images, self.options.masks, self.options.lists)
+        return any((folder / part).is_dir() for part in parts)
+
+    def samples(self) -> list[Sample]:
+        found: list[Sample] = []
+        missing: list[str] = []
+        lists = read_lists(self.root, self.roots, self.options.lists)
+        for folder in self.roots:
+            pictures = self._files(folder / self.options.images)
+            masks = self._files(folder / self.options.masks)
+            listed = lists[folder] if lists else dict.fromkeys(pictures, None)
+            for stem, split in listed.items():
+                lacking = self._lacking(folder, stem, pictures, masks)
+                if lacking:
+                    missing.append(lacking)
+                    continue
+                name = (folder / stem).as_posix()
+                found.append(Sample(name, pictures[stem], masks[stem], name, split))
+        if missing:
+            raise damaged(missing, len(found) + len(missing), "listed images")
+        return sorted(found, key=lambda sample: sample.name)
+
+    def _lacking(
+        self, folder: Path, stem: str, pictures: dict[str, Path], masks: dict[str, Path]
+    ) -> str | None:
+        for part, files in ((self.options.images, pictures), (self.options.masks, masks)):
+            if stem not in files:
+                return f"{self.root / folder / part / stem}: no such file, with any known ending"
+        return None
+
+    def _files(self, folder: Path) -> dict[str, Path]:
+        """Return the pictures below a folder by their path without ending."""
+        place = self.root / folder
+        if not place.is_dir():
+            raise DataError(f"{place}: no such folder; a VOC root needs it")
+        files: dict[str, Path] = {}
+        for path in sorted(place.rglob("*")):
+            if path.suffix.lower() not in images.ENDINGS:
+                continue
+            stem = path.relative_to(place).with_suffix("").as_posix()
+            if stem in files:
+                raise DataError(f"{path} and {files[stem].name} have one name; remove one of them")
+            files[stem] = path
+        return files
+
+    def shape(self, sample: Sample) -> tuple[int, int]:
+        return images.shape(sample.image, self.data.max_pixels)
+
+    def image(self, sample: Sample) -> NDArray[np.uint8]:
+        return images.read(sample.image, self.data.bands, self.data.max_pixels)
+
+    def target(self, sample: Sample) -> NDArray[np.uint8]:
+        if not isinstance(sample.target, Path):
+            raise TypeError(f"{sample.name} has no mask file")
+        pixels, palette = images.read_mask(sample.target, self.data.max_pixels)
+        labelmap = self._labelmap_of(sample)
+        as_colour = self.options.mask_values == "colour" or (
+            self.options.mask_values == "auto" and labelmap is not None
+        )
+        colours = labelmap or self._standard
+        if pixels.ndim == 3:
+            return self._from_colours(pixels, colours, sample.target)
+        if palette is not None and as_colour:
+            return self._from_palette(pixels, palette, colours, sample.target)
+        return self._from_ids(pixels, sample.target)
+
+    def meaning(self) -> dict[str, Any]:
+        maps = {f.as_posix(): sorted((labels or {}).items()) for f, labels in self.labelmaps.items()}
+        return {**super().meaning(), "labelmaps": maps}
+
+    @cached_property
+    def _standard(self) -> dict[Colour, int]:
+        palette = standard_palette(len(self.data.classes))
+        return {VOID_COLOUR: self.data.ignore_index} | {c: i for i, c in enumerate(palette)}
+
+    def _labelmap_of(self, sample: Sample) -> dict[Colour, int] | None:
+        folder = sample.image.relative_to(self.root).parts[0]
+        return self.labelmaps[Path(folder) if Path(folder) in self.labelmaps else Path()]
+
+    def _labelmap(self, folder: Path) -> dict[Colour, int] | None:
+        """Return the class id of each colour, by the root's labelmap.txt or the one above it.
+
+        A colour whose name is no class of the study keeps UNKNOWN, so that its use is an error.
+        """
+        places = (self.root / folder / self.options.labelmap, self.root / self.options.labelmap)
+        path = next((place for place in places if place.is_file()), None)
+        if path is None:
+            return None
+        named = dict(_labelmap_lines(path))
+        for name in self.data.classes:
+            if name not in named:
+                raise DataError(f"{path}: no class is called '{name}'. {closest(name, named)}")
+        ids = {name: number for number, name in enumerate(self.data.classes)}
+        colours = {colour: ids.get(name, UNKNOWN) for name, colour in named.items()}
+        return {VOID_COLOUR: self.data.ignore_index, **colours}
+
+    def _from_colours(
+        self, pixels: NDArray[np.integer], colours: dict[Colour, int], path: Path
+    ) -> NDArray[np.uint8]:
+        red, green, blue = (pixels[..., channel].astype(np.int32) for channel in range(3))
+        codes = red << 16 | green << 8 | blue
+        numbers = _table(frozenset(colours.items()))[codes]
+        strange = codes[numbers == 0]
+        if strange.size:
+            values, counts = np.unique(strange, return_counts=True)
+            raise _unknown(path, "colour", [_colour_text(code) for code in values], counts)
+        return (numbers - 1).astype(np.uint8)
+
+    def _from_palette(
+        self,
+        pixels: NDArray[np.integer],
+        palette: NDArray[np.uint8],
+        colours: dict[Colour, int],
+        path: Path,
+    ) -> NDArray[np.uint8]:
+        table = [colours.get((int(r), int(g), int(b)), UNKNOWN) for r, g, b in palette]
+        return self._by_table(
+            pixels, np.array(table), path, "colour", lambda i: str(tuple(palette[i].tolist()))
+        )
+
+    def _from_ids(self, pixels: NDArray[np.integer], path: Path) -> NDArray[np.uint8]:
+        if pixels.max(initial=0) > VOID_ID or pixels.min(initial=0) < 0:
+            outside, counts = np.unique(pixels[(pixels > VOID_ID) | (pixels < 0)], return_counts=True)
+            raise _unknown(path, "id", map(str, outside), counts)
+        table = np.full(256, UNKNOWN)
+        table[: len(self.data.classes)] = np.arange(len(self.data.classes))
+        table[[VOID_ID, self.data.ignore_index]] = self.data.ignore_index
+        return self._by_table(pixels, table, path, "id", str)
+
+    def _by_table(
+        self, pixels: NDArray[np.integer], table: NDArray[np.integer], path: Path, what: str, text: Any
+    ) -> NDArray[np.uint8]:
+        counts = np.bincount(pixels.ravel(), minlength=256)
+        strange = np.flatnonzero((counts > 0) & (table == UNKNOWN))
+        if strange.size:
+            raise _unknown(path, what, map(text, strange), counts[strange])
+        return table.astype(np.uint8)[pixels]
+
+
+@lru_cache(maxsize=8)
+def _table(colours: frozenset[tuple[Colour, int]]) -> NDArray[np.uint16]:
+    """Return class id + 1 by 24-bit colour, 0 for a colour of no class (32 MB, hardly touched)."""
+    table = np.zeros(1 << 24, dtype=np.uint16)
+    for (red, green, blue), number in colours:
+        table[red << 16 | green << 8 | blue] = number + 1
+    return table
+
+
+def _unknown(
+    path: Path, what: str, values: Iterable[str], counts: NDArray[np.integer]
+) -> DataError:
+    found = sorted(zip(counts.tolist(), values, strict=True), reverse=True)
+    text = ", ".join(f"{value} on {count} pixels" for count, value in found[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return DataError(f"{path}: no class has the {what} {text}{more}")
+
+
+def _colour_text(code: int) -> str:
+    return str((int(code) >> 16, (int(code) >> 8) & 255, int(code) & 255))
+
+
+def _labelmap_lines(path: Path) -> Iterable[tuple[str, Colour]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            name, channels = line.split(":")[:2]
+            red, green, blue = (int(channel) for channel in channels.split(","))
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: '{line}' is not name:red,green,blue") from error
+        yield name.strip(), (red, green, blue)

@@ -1,0 +1,180 @@
+"""The table of all trials, the best of them, and the summary of a search."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from raysearch.config import Objective, Study
+from raysearch.errors import RunError
+from raysearch.records.files import write_json
+from raysearch.records.run_folder import STATES, RunFolder, TrialRecord
+from raysearch.study import single, to_yaml
+
+
+def ranked(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
+    """Order trials best first: a failed trial, or one without a value, never above a scored one."""
+    sign = -1 if objective.mode == "max" else 1
+
+    def key(record: TrialRecord) -> tuple[bool, float, bool, int]:
+        value = _score(record)
+        failed = record.state == "failed"
+        return value is None, sign * value if value is not None else 0, failed, record.number
+
+    return sorted(records, key=key)
+
+
+def best_trial(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
+    """Return the trial with the best value; None before the first one is scored."""
+    first = next(iter(ranked(records, objective)), None)
+    return first if first is not None and _score(first) is not None else None
+
+
+def _score(record: TrialRecord) -> float | None:
+    """A trial's value where it may be ranked by it: finite, and not of a failed trial."""
+    usable = record.state != "failed" and record.value is not None and math.isfinite(record.value)
+    return record.value if usable else None
+
+
+def table(records: Iterable[TrialRecord], study: Study) -> pd.DataFrame:
+    """Return one row a trial, best first.
+
+    Columns: trial, state, architecture, epochs, seconds, the objective (named by its metric, such
+    as miou), lowest_iou and the other scores of the best epoch, parameters, peak_memory_mb,
+    collapsed, reason, and every searched value.
+    """
+    rows = [_row(record, study) for record in ranked(records, study.objective)]
+    frame = pd.DataFrame(rows, columns=_columns(study) if not rows else None)
+    whole = ["best_epoch", "parameters"]
+    return frame.astype(dict.fromkeys(whole, "Int64"))
+
+
+def _row(record: TrialRecord, study: Study) -> dict[str, Any]:
+    best = record.best_metrics
+    scores = {key: best.get(key) for key in ("lowest_iou", "pixel_accuracy", "val_loss", "gap")}
+    flat = record.recipe.flat()
+    memory = [m["peak_memory_mb"] for m in record.history if "peak_memory_mb" in m]
+    return {
+        "trial": record.number,
+        "state": record.state,
+        "architecture": record.recipe.architecture,
+        "epochs": record.epochs,
+        "seconds": round(record.seconds, 1),
+        study.objective.metric: _score(record),
+        **{key: value for key, value in scores.items() if key != study.objective.metric},
+        "best_epoch": record.best_epoch,
+        "parameters": record.parameters,
+        "peak_memory_mb": round(max(memory), 1) if memory else None,
+        "collapsed": record.collapsed,
+        "reason": record.reason,
+        **{key: _cell(record, key, flat) for key in searched(study)},
+    }
+
+
+def searched(study: Study) -> list[str]:
+    """Return the keys that differ between trials: of the space and of the start points."""
+    keys = dict.fromkeys([*study.space, *(key for start in study.start_values() for key in start)])
+    return [key for key in keys if key != "architecture"]
+
+
+def _cell(record: TrialRecord, key: str, flat: dict[str, Any]) -> Any:
+    """A searched value as one cell; the loss as it is written in a study."""
+    value = loss_text(record.recipe.loss) if key == "loss" else flat.get(key)
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def loss_text(loss: dict[str, float]) -> str:
+    """Return a loss as a study writes it, such as focal + 0.5*dice."""
+    return " + ".join(term if w == 1 else f"{w:g}*{term}" for term, w in loss.items() if w)
+
+
+def _columns(study: Study) -> list[str]:
+    fixed = ["trial", "state", "architecture", "epochs", "seconds", study.objective.metric]
+    scores = ["lowest_iou", "pixel_accuracy", "val_loss", "gap", "best_epoch", "parameters"]
+    return [*fixed, *scores, "peak_memory_mb", "collapsed", "reason", *searched(study)]
+
+
+def write_leaderboard(run: RunFolder, study: Study) -> pd.DataFrame:
+    """Write leaderboard.csv, and best.yaml as a study that trains the best trial again."""
+    records = run.trials()
+    frame = table(records, study)
+    run.write(run.leaderboard.name, frame.to_csv(index=False, float_format="%.6g"))
+    best = best_trial(records, study.objective)
+    if best is not None:
+        header = (
+            f"# The best trial of {run.name}: trial {best.number}, {study.objective.metric} "
+            f"{best.value:.4f} at epoch {best.best_epoch}, seed {best.recipe.seed}.\n"
+        )
+        run.write(run.best_file.name, header + to_yaml(single(study, best.recipe)))
+    return frame
+
+
+def write_summary(
+    run: RunFolder, study: Study, *, seconds: float, busy_share: float | None, **more: Any
+) -> dict[str, Any]:
+    """Write summary.json and return what it holds.
+
+    Args:
+        seconds: wall time of the search, over all its sessions.
+        busy_share: see the function of this name.
+        more: what else there is to say, such as background_miou.
+    """
+    records, info = run.trials(), run.info
+    best = best_trial(records, study.objective)
+    counts = count_states(records)
+    summary = {
+        "study": study.name,
+        "metric": study.objective.metric,
+        "mode": study.objective.mode,
+        "best": {"trial": best.number, "value": best.value} if best else None,
+        "trials": counts,
+        "seconds": seconds,
+        "busy_share": busy_share,
+        "data_digest": info.get("data_digest"),
+        "splits": info.get("splits", study.data.splits),
+        "command": info.get("command"),
+        **more,
+    }
+    write_json(run.summary_file, summary)
+    return summary
+
+
+def count_states(records: Iterable[TrialRecord]) -> dict[str, int]:
+    """Count trials by state, every state named."""
+    found = Counter(record.state for record in records)
+    return {state: found[state] for state in STATES}
+
+
+def busy_share(
+    records: Sequence[TrialRecord], slots: int, sessions: Sequence[tuple[float, float]]
+) -> float | None:
+    """Return the share of the slots' time that went into training steps and validation.
+
+    Waiting for data is left out, and so is everything before a trial's first step.
+
+    Args:
+        slots: trials that run at once.
+        sessions: begin and end of each time that the search ran, in Unix seconds.
+    """
+    wall = sum(end - begin for begin, end in sessions)
+    busy = sum(
+        metrics.get("train_seconds", 0.0) + metrics.get("validation_seconds", 0.0)
+        for record in records
+        for metrics in record.history
+        if any(begin <= metrics["time"] <= end for begin, end in sessions)
+    )
+    return busy / (slots * wall) if wall > 0 and slots else None
+
+
+def require_best(run: RunFolder, study: Study) -> TrialRecord:
+    """Return the best trial of a search.
+
+    Raises:
+        RunError: no trial of it was ever scored.
+    """
+    best = best_trial(run.trials(), study.objective)
+    if best is None:
+        raise RunError(f"{run.path}: no trial has a value yet; resume the search with --resume")
+    return best

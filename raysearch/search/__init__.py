@@ -1,0 +1,1 @@
+"""The search: Ray Tune runs trials that Optuna suggests and ASHA stops."""

@@ -1,0 +1,114 @@
+"""Optuna behind Tune's interface, with the journal as the search's only memory.
+
+A trial's number in the journal is its identity. A search that was broken off leaves trials in
+state RUNNING there; they are handed out again, under their number, before anything new is asked
+for, and find their own checkpoints. Nothing of Tune's own (pickled) state is needed to resume.
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from raysearch.config import Study
+from raysearch.search.book import Book
+from raysearch.search.space import suggest, told
+
+START = "start"
+
+
+def open_journal(path: Path, study: Study, seed: int) -> optuna.Study:
+    """Open a search's Optuna study, or create it with the start points queued."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    direction = "maximize" if study.objective.mode == "max" else "minimize"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(
+            multivariate=True, group=True, constant_liar=True, seed=seed, n_startup_trials=8
+        )
+        journal = optuna.create_study(
+            storage=storage,
+            sampler=sampler,
+            study_name=study.name,
+            direction=direction,
+            load_if_exists=True,
+        )
+    queued = {trial.user_attrs.get(START) for trial in journal.get_trials(deepcopy=False)}
+    for number, point in enumerate(study.start_values()):
+        if number not in queued:
+            journal.enqueue_trial(told(study, point), user_attrs={START: number})
+    return journal
+
+
+class OptunaSearcher(Searcher):
+    """Suggests trials. What comes of them is told to the journal by `Book`'s `tell`."""
+
+    def __init__(self, study: Study, journal: optuna.Study, seed: int, book: Book) -> None:
+        super().__init__(metric=study.objective.metric, mode=study.objective.mode)
+        self.study, self.journal, self.seed, self.book = study, journal, seed, book
+        self.starts = study.start_values()
+        self.broken_off = [
+            trial
+            for trial in journal.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if trial.number not in book.ended
+        ]
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """Return Tune's config of the next trial: its number, architecture and whole recipe."""
+        trial = self._next()
+        start = trial.user_attrs.get(START)
+        point: Mapping[str, Any] = self.starts[start] if start is not None else {}
+        recipe = self.study.recipe(suggest(trial, self.study, point), self.seed)
+        self.book.begin(trial.number, recipe)
+        return {
+            "number": trial.number,
+            "architecture": recipe.architecture,
+            "recipe": recipe.model_dump(),
+        }
+
+    def _next(self) -> optuna.Trial:
+        if self.broken_off:
+            frozen: FrozenTrial = self.broken_off.pop(0)
+            return optuna.Trial(self.journal, frozen._trial_id)
+        return self.journal.ask()
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: the callback tells how a trial ended, with its reason."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is on the disk already."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the memory."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_metric": self._metric, "_mode": self._mode}
+
+
+def tell(journal: optuna.Study, number: int, state: str, values: Mapping[int, float]) -> None:
+    """Tell the journal how a trial ended: {epoch: value} and one of the states of a record.
+
+    A trial that was stopped is pruned and never a score; one that failed is failed.
+    """
+    frozen = journal.get_trials(deepcopy=False)[number]
+    if frozen.state.is_finished():
+        return
+    trial = optuna.Trial(journal, frozen._trial_id)
+    for epoch, value in values.items():
+        if epoch not in frozen.intermediate_values:
+            trial.report(value, epoch)
+    if state == "completed" and values:
+        best = max if journal.direction == optuna.study.StudyDirection.MAXIMIZE else min
+        journal.tell(trial, best(values.values()))
+    else:
+        journal.tell(trial, state=TrialState.FAIL if state == "failed" else TrialState.PRUNED)

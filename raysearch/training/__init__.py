@@ -1,0 +1,1 @@
+"""Plain PyTorch: the loop of one trial, its losses, optimisation, metrics and device."""

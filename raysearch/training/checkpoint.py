@@ -1,0 +1,100 @@
+"""Checkpoints that survive a kill at any moment: written aside, renamed, verified when read.
+
+A checkpoint is a folder `epoch-0007` with `weights.safetensors`, `state.pt` (tensors and plain
+values that load with `weights_only=True`) and `meta.json`, which holds the checksums of the two.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint as read: epochs count from 1."""
+
+    epoch: int
+    weights: dict[str, Tensor]
+    state: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def save(
+    folder: Path,
+    epoch: int,
+    weights: Mapping[str, Tensor],
+    state: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    keep: int = 2,
+) -> Path:
+    """Write a checkpoint into folder and delete all but the `keep` newest there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".epoch-{epoch:04d}.{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, aside / WEIGHTS)
+    torch.save(dict(state or {}), aside / STATE)
+    checksums = {name: _checksum(aside / name) for name in (WEIGHTS, STATE)}
+    meta = {"epoch": epoch, "metrics": dict(metrics or {}), "sha256": checksums}
+    (aside / META).write_text(json.dumps(meta), encoding="utf-8")
+    for path in aside.iterdir():
+        _flush(path)
+    final = folder / f"epoch-{epoch:04d}"
+    shutil.rmtree(final, ignore_errors=True)
+    aside.rename(final)
+    _flush(folder)
+    for old in list(_newest_first(folder))[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+WEIGHTS, STATE, META = "weights.safetensors", "state.pt", "meta.json"
+
+
+def load(folder: Path) -> Checkpoint | None:
+    """Read the newest whole checkpoint of folder; a damaged one is passed over with a warning."""
+    for path in _newest_first(folder):
+        try:
+            return _read(path)
+        except Exception as error:
+            log.warning("%s is damaged (%s); the checkpoint before it is used", path, error)
+    return None
+
+
+def _read(path: Path) -> Checkpoint:
+    meta = json.loads((path / META).read_text(encoding="utf-8"))
+    for name, checksum in meta["sha256"].items():
+        if _checksum(path / name) != checksum:
+            raise ValueError(f"the checksum of {name} does not match")
+    state = torch.load(path / STATE, weights_only=True, map_location="cpu")
+    return Checkpoint(meta["epoch"], load_file(path / WEIGHTS), state, meta["metrics"])
+
+
+def _newest_first(folder: Path) -> Iterator[Path]:
+    return iter(sorted(folder.glob("epoch-*"), reverse=True))
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Make sure that a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

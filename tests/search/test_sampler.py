@@ -1,0 +1,68 @@
+"""The journal is the search's only memory: it names trials, and a resume goes on from it."""
+
+from pathlib import Path
+
+from optuna.trial import TrialState
+
+from raysearch.config import Study
+from raysearch.records.run_folder import RunFolder
+from raysearch.search.book import Book
+from raysearch.search.sampler import OptunaSearcher, open_journal, tell
+
+from .conftest import small_study
+
+
+def searcher(run: RunFolder, study: Study) -> OptunaSearcher:
+    return OptunaSearcher(study, open_journal(run.journal, study, 0), 0, Book(run, study, []))
+
+
+def test_start_points_come_first_and_are_queued_once(run: RunFolder) -> None:
+    start = [{"architecture": "wide", "learning_rate": 0.01}, {"architecture": "unet"}]
+    study = small_study(start=start)
+    open_journal(run.journal, study, 0)
+    configs = [searcher(run, study).suggest("a")]
+    assert configs[0]["architecture"] == "wide"
+    assert configs[0]["recipe"]["learning_rate"] == 0.01
+    states = [t.state for t in open_journal(run.journal, study, 0).get_trials(deepcopy=False)]
+    assert states == [TrialState.RUNNING, TrialState.WAITING]
+
+
+def test_a_broken_off_trial_comes_again_under_its_number_with_its_values(run: RunFolder) -> None:
+    study = small_study()
+    first = searcher(run, study)
+    given = [first.suggest("a"), first.suggest("b")]
+    again = searcher(run, study)
+    assert [again.suggest("c"), again.suggest("d")] == given
+    assert again.suggest("e")["number"] == 2
+    assert [record.number for record in run.trials()] == [0, 1, 2]
+
+
+def test_trials_that_have_ended_do_not_come_again(run: RunFolder) -> None:
+    study = small_study()
+    first = searcher(run, study)
+    first.suggest("a")
+    run.end_trial(0, "failed", "exception", study.objective)
+    assert searcher(run, study).suggest("b")["number"] == 1
+
+
+def test_states_are_told_as_states_and_never_as_scores(tmp_path: Path) -> None:
+    study = small_study()
+    journal = open_journal(tmp_path / "journal", study, 0)
+    for _ in range(3):
+        journal.ask()
+    tell(journal, 0, "completed", {1: 0.2, 2: 0.5, 3: 0.4})
+    tell(journal, 1, "pruned", {1: 0.9})
+    tell(journal, 2, "failed", {1: 0.9})
+    tell(journal, 2, "failed", {1: 0.9})
+    trials = journal.get_trials(deepcopy=False)
+    states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+    assert [t.state for t in trials] == states
+    assert journal.best_value == 0.5
+    assert trials[1].intermediate_values == {1: 0.9}
+
+
+def test_the_same_seed_suggests_the_same(tmp_path: Path) -> None:
+    study = small_study()
+    runs = [RunFolder.create(tmp_path / name, "small") for name in "ab"]
+    one, two = ([searcher(run, study).suggest(str(n)) for n in range(4)] for run in runs)
+    assert one == two
