@@ -69,6 +69,11 @@ def leave() -> None:
     ray.shutdown()
 
 
+def has_gpus() -> bool:
+    """Whether any node of the joined cluster has a GPU."""
+    return bool(ray.cluster_resources().get("GPU", 0))
+
+
 def available_cpus() -> int:
     """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,20 +1,25 @@
 """`python -m raysearch.tune STUDY`: from a folder of images to a leaderboard."""
 
 import argparse
+import json
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from raysearch.config import Study
 from raysearch.errors import ConfigError, RaysearchError, RunError
-from raysearch.records import terminal
-from raysearch.study import load_study, parse_value, profile_names, single
+from raysearch.records.leaderboard import ranked
+from raysearch.records.run_folder import RunFolder, find_run
+from raysearch.records.terminal import make_console
+from raysearch.study import load_study, parse_value, profile_names, read_yaml
 
-INTERRUPTED = 130
+BAD_INPUT, INTERRUPTED = 2, 130
+START_POINTS = 5
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,58 +28,210 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m raysearch.tune",
         description="Search the best model for a data set: Ray Tune, Optuna and ASHA.",
     )
-    p.add_argument("study", help="a file in search_spaces/ without its ending, or a YAML's path")
-    p.add_argument("--data", type=Path, metavar="DIR", help="the data set (default: the study's)")
-    p.add_argument("--splits", choices=["honest", "official"], help="how the lists are used")
-    p.add_argument("--profile", help="quick, full, or another of the study (default: by GPU)")
-    p.add_argument("--trials", metavar="N", help="number of trials; +N with --resume adds to it")
-    p.add_argument("--epochs", type=int, metavar="N", help="most epochs of a trial")
-    p.add_argument("--minutes", type=float, metavar="M", help="time for the search")
-    p.add_argument("--seed", type=int, help="of splits, sampler and training (default: 0)")
-    p.add_argument("--output", type=Path, default=Path("results"), help="default: results")
-    p.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="change a key of the study, such as fixed.schedule=cosine; may be repeated",
-    )  # fmt: skip
-    p.add_argument("--launcher", choices=["auto", "train", "inline"], help="how trials run")
-    p.add_argument("--address", help="of a running Ray cluster (default: RAY_ADDRESS, or local)")
+    add = p.add_argument
+    add("study", help="a file in search_spaces/ without its ending, or a YAML's path")
+    add("--data", type=Path, metavar="DIR", help="the data set (default: the study's)")
+    add("--splits", choices=["honest", "official"], help="how the lists are used")
+    add("--profile", help="quick, full, or another of the study (default: by GPU)")
+    add("--trials", metavar="N", help="number of trials; +N with --resume adds to it")
+    add("--epochs", type=int, metavar="N", help="most epochs of a trial")
+    add("--minutes", type=float, metavar="M", help="time for the search")
+    add("--seed", type=int, default=0, help="of splits, sampler and training (default: 0)")
+    add("--output", type=Path, default=Path("results"), help="default: results")
+    key = "change a key of the study, such as fixed.schedule=cosine; may be repeated"
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help=key)
+    add("--launcher", choices=["auto", "train", "inline"], help="how trials run")
+    add("--address", help="of a running Ray cluster (default: RAY_ADDRESS, or this machine)")
+    add("--start-from", metavar="RUN", help="begin with the best points of another search")
     what = p.add_mutually_exclusive_group()
-    what.add_argument("--dry-run", action="store_true", help="check all input, print the plan")
-    what.add_argument(
-        "--resume", nargs="?", const="latest", metavar="RUN",
-        help="finish an interrupted search, or extend a finished one (default: the latest)",
-    )  # fmt: skip
-    what.add_argument("--one", nargs="*", metavar="KEY=VALUE", help="train a single configuration")
-    what.add_argument("--overfit-batch", action="store_true", help="learn one batch by heart")
-    p.add_argument("--start-from", metavar="RUN", help="begin with the best points of this search")
+    add = what.add_argument
+    add("--dry-run", action="store_true", help="check all input and print the plan")
+    finish = "finish an interrupted search, or extend a finished one (default: the latest)"
+    add("--resume", nargs="?", const="", metavar="RUN", help=finish)
+    add("--one", nargs="*", metavar="KEY=VALUE", help="train a single configuration")
+    add("--overfit-batch", action="store_true", help="learn one batch by heart")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 0, 1 (every trial failed), 2 (bad input) or 130."""
-    options = parser().parse_args(argv)
-    command = shlex.join(["python", "-m", "raysearch.tune", *(argv or sys.argv[1:])])
+    """Run the command; return 0, 1 (every trial failed), 2 (bad input) or 130 (interrupted)."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        return run(options, command)
+        return _run(
+            parser().parse_args(argv), shlex.join(["python", "-m", "raysearch.tune", *argv])
+        )
     except RaysearchError as error:
-        terminal.error(error)
-        return 2
+        console = make_console(stderr=True)
+        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        return BAD_INPUT
     except KeyboardInterrupt:
-        terminal.interrupted()
+        make_console(stderr=True).print("interrupted; what was written is kept, see --resume")
         return INTERRUPTED
 
 
-def run(options: argparse.Namespace, command: str) -> int:
-    """Do what the command line asks for."""
-    from raysearch.search.session import Job, begin, overfit, plan, resume
-
+def _run(options: argparse.Namespace, command: str) -> int:
     if options.resume is not None:
-        study, folder = _resumed(options)
-        return resume(folder, study, options, command)
+        return _resume(options, command)
     study = _study(options)
-    job = Job(study, options.output, options.seed or 0, options.address, command)
+    from raysearch.search import session
+
+    job = session.Job(
+        study,
+        options.output,
+        options.seed,
+        command,
+        options.study,
+        options.address,
+        _replaced(options.study, study),
+        () if options.profile or not study.profile else (_chosen(study.profile),),
+    )
     if options.dry_run:
-        return plan(job)
-    if options.overfit_batch:
-        return overfit(job)
-    return begin(job)
+        return session.plan(job)
+    return session.overfit(job) if options.overfit_batch else session.begin(job)
+
+
+def _resume(options: argparse.Namespace, command: str) -> int:
+    run = RunFolder.open(find_run(options.output, options.resume or options.study).path)
+    unusable = ("data", "splits", "profile", "epochs", "changes", "launcher", "start_from", "seed")
+    given = [name for name in unusable if getattr(options, name)]
+    if given:
+        raise ConfigError(
+            f"--{given[0].replace('_', '-')} changes what is searched and cannot be combined with "
+            "--resume; start a new search with --start-from"
+        )
+    from raysearch.search import session
+
+    study = session.resumed_study(run, options.trials, options.minutes)
+    if study.name != _name(options.study):
+        raise RunError(
+            f"{run.path}: is a search of '{study.name}', not of '{options.study}'; "
+            f"resume it with `python -m raysearch.tune {study.name} --resume {run.path}`"
+        )
+    job = session.Job(
+        study,
+        run.output,
+        run.info["seed"],
+        command,
+        options.study,
+        options.address,
+        run.info.get("replaced", {}),
+    )
+    return session.resume(run, study, job)
+
+
+def _chosen(profile: str) -> str:
+    if profile == "quick":
+        return "no GPU found: profile quick, with small networks (choose with --profile)"
+    return f"GPU found: profile {profile} (choose with --profile)"
+
+
+def _replaced(named: str, study: Study) -> dict[str, dict[str, Any]]:
+    """Return the networks of the YAML that the study's profile put others in place of."""
+    own = load_study(named).networks if study.profile else {}
+    return {name: spec for name, spec in own.items() if study.networks.get(name) != spec}
+
+
+def _name(study: str) -> str:
+    """The name of a study that is named or given as a path."""
+    return str(read_yaml(Path(study)).get("name")) if study.endswith((".yaml", ".yml")) else study
+
+
+def _study(options: argparse.Namespace) -> Study:
+    """Read the study with the command line's changes."""
+    study = load_study(options.study, _profile(options), _changes(options))
+    if options.start_from:
+        study = _start_from(study, find_run(options.output, options.start_from))
+    return _single(study, options.one) if options.one is not None else study
+
+
+def _profile(options: argparse.Namespace) -> str | None:
+    """Return the profile asked for; else `full` where there is a GPU, and `quick` elsewhere."""
+    if options.profile:
+        return str(options.profile)
+    suited = "full" if _gpus(options.address) else "quick"
+    return suited if suited in profile_names(options.study) else None
+
+
+def _gpus(address: str | None) -> bool:
+    from raysearch import cluster
+
+    if address or os.environ.get("RAY_ADDRESS"):
+        cluster.join(address)
+        return cluster.has_gpus()
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def _changes(options: argparse.Namespace) -> list[str]:
+    """Return the command line's short options as changes of the study's keys."""
+    named = {
+        "data.path": json.dumps(str(options.data.resolve())) if options.data else None,
+        "data.splits": options.splits,
+        "budget.trials": _whole(options.trials),
+        "budget.epochs": options.epochs,
+        "budget.minutes": options.minutes,
+        "resources.launcher": options.launcher,
+    }
+    if options.minutes and not options.trials:
+        named["budget.trials"] = "null"
+    return [*options.changes, *(f"{k}={v}" for k, v in named.items() if v is not None)]
+
+
+def _whole(trials: str | None) -> int | None:
+    if trials is None:
+        return None
+    if not trials.isdigit() or int(trials) < 1:
+        raise ConfigError(f"--trials {trials}: write a whole number from 1 (+N goes with --resume)")
+    return int(trials)
+
+
+def _start_from(study: Study, run: RunFolder) -> Study:
+    """Put the best points of another search before the study's own start points."""
+    other = load_study(str(run.study_file))
+    records = [r for r in ranked(run.trials(), other.objective) if r.value is not None]
+    points = [
+        {k: v for k, v in record.recipe.flat().items() if k not in ("epochs", "seed")}
+        for record in records
+        if record.recipe.architecture in study.networks
+    ]
+    if not points:
+        raise RunError(
+            f"{run.path}: no trial of it has a value and an architecture of this study "
+            f"({', '.join(study.networks)})"
+        )
+    return _checked(study, start=[*points[:START_POINTS], *study.start])
+
+
+def _single(study: Study, given: Sequence[str]) -> Study:
+    """Return a study of one trial: the start point of the architecture, changed as given."""
+    values: dict[str, Any] = {}
+    for item in given:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--one {item}: write key=value, such as learning_rate=3e-4")
+        values[key] = parse_value(text)
+    starts = [*study.start_values(), {}]
+    wanted = values.get("architecture", starts[0].get("architecture"))
+    start = next((s for s in starts if s.get("architecture") == wanted), {})
+    if wanted is None:
+        wanted = next(iter(study.networks))
+    fixed = {**study.fixed, **start, "architecture": wanted, **values}
+    budget = study.budget.model_copy(update={"trials": 1})
+    return _checked(study, space={}, start=[], fixed=fixed, budget=budget)
+
+
+def _checked(study: Study, **changes: Any) -> Study:
+    """Return a changed study that has passed every check again."""
+    from pydantic import ValidationError
+
+    from raysearch.config import explain
+
+    try:
+        return Study.model_validate({**dict(study), **changes})
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(error, Study))) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 def part(name: str) -> str:
     """Return the part of the package that a dotted name lies in: data of raysearch.data.voc."""
-    return (name.split(".") + [""])[1]
+    return [*name.split("."), ""][1]
 
 
 def dotted(path: Path) -> str:

@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from raysearch.study import load_study
+
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-PINNED = re.compile(r"^([a-z0-9._-]+)==([^ ;]+)[^\n]*\\\n((?: +--hash=sha256:[0-9a-f]{64}[ \\]*\n)+)", re.M)
+PINNED = re.compile(
+    r"^([a-z0-9._-]+)==([^ ;]+)[^\n]*\\\n((?: +--hash=sha256:[0-9a-f]{64}[ \\]*\n)+)", re.M
+)
 FOLDERS = ("raysearch", "tests", "benchmarks", "search_spaces", ".ci")
 MACHINE = re.compile(r"(?<![\w.~$}])/(?:home|root|work|mnt|Users)/")
-HOST = re.compile(r"(?:pypi|pythonhosted|pytorch)\.org|--(?:extra-)?index-url[ =]|--find-links[ =]")
+HOST = re.compile(
+    r"(?:pypi|pythonhosted)\.org|download\.pytorch|--(?:extra-)?index-url[ =]|--find-links[ =]"
+)
 
 
 def files() -> list[Path]:
@@ -53,3 +59,11 @@ def test_readme_names_targets_and_commands_that_exist() -> None:
     assert set(re.findall(r"\bmake ([a-z]+)", readme())) <= targets
     for module in set(re.findall(r"-m (raysearch\.\w+)", readme())):
         assert find_spec(module) is not None, module
+
+
+def test_readme_studies_are_valid(tmp_path: Path) -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", readme(), re.S)
+    assert examples
+    for text in examples:
+        (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
+        load_study(str(tmp_path / "study.yaml"))

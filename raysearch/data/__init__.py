@@ -1,63 +1,21 @@
-"""From a folder in its native format to a cache, its splits and the frequency of each class."""
+"""From a folder in its native format to batches: read, decoded once, split, augmented."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
-
-from raysearch.config import DataConfig
-from raysearch.data.cache import Cache, open_cache
-from raysearch.data.formats import reader
+from raysearch.data.cache import Cache
+from raysearch.data.dataset import Data, open_data
+from raysearch.data.loading import TrainingBatches, TrainingSet, training_batches
 from raysearch.data.samples import Sample
-from raysearch.data.splits import Splits, split
+from raysearch.data.splits import Splits
+from raysearch.data.validation import ValidationBatch, validation_batches
 
-__all__ = ["Cache", "Data", "Sample", "Splits", "open_data"]
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set that is checked, decoded and split. Pickles by the cache's path."""
-
-    cache: Cache
-    splits: Splits
-    num_classes: int
-
-    @property
-    def digest(self) -> str:
-        return self.cache.digest
-
-    def indices(self, name: str) -> tuple[int, ...]:
-        """Return a split's positions in the cache: "train", "val" or "test"."""
-        return tuple(self.cache.index(sample) for sample in getattr(self.splits, name))
-
-    @property
-    def class_frequency(self) -> NDArray[np.float64]:
-        """Each class's share of the training split's labelled pixels, (K,)."""
-        return class_frequency(self.cache, self.indices("train"))
-
-
-def class_frequency(cache: Cache, indices: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return each class's share of the labelled pixels of some samples, (K,); sums to 1."""
-    pixels = cache.class_pixels[list(indices)].sum(axis=0)
-    return np.asarray(pixels / max(1, pixels.sum()), dtype=np.float64)
-
-
-def open_data(data: DataConfig, root: Path, cache_folder: Path, seed: int) -> Data:
-    """Check and decode every image that the lists name, and split them.
-
-    Raises:
-        DataError: anything wrong with folders, lists, images or masks; nothing is left behind.
-        ConfigError: options that the format does not know.
-    """
-    source = reader(data.format)(root, data)
-    cache = open_cache(source, samples := source.samples(), cache_folder)
-    parts = split(samples, cache.file_digests, data, seed, _strata(cache))
-    return Data(cache, parts, len(data.classes))
-
-
-def _strata(cache: Cache) -> dict[str, str]:
-    """Return the rarest class present in each image, by which splits are stratified."""
-    present = cache.class_pixels > 0
-    images = np.where(present, present.sum(axis=0), np.iinfo(np.int64).max)
-    return dict(zip(cache.names, images.argmin(axis=1).astype(str).tolist(), strict=True))
+__all__ = [
+    "Cache",
+    "Data",
+    "Sample",
+    "Splits",
+    "TrainingBatches",
+    "TrainingSet",
+    "ValidationBatch",
+    "open_data",
+    "training_batches",
+    "validation_batches",
+]

@@ -72,6 +72,11 @@ class Cache:
         return int(self._index["bands"])
 
     @property
+    def ignore_index(self) -> int:
+        """Id of mask pixels that belong to no class."""
+        return int(self._index["ignore_index"])
+
+    @property
     def digest(self) -> str:
         """Digest of every file's bytes and of what the reader makes of them."""
         return str(self._index["digest"])
@@ -183,6 +188,7 @@ def _build(
         index = {
             "digest": digest,
             "bands": reader.data.bands,
+            "ignore_index": reader.data.ignore_index,
             "names": [sample.name for sample in samples],
             "shapes": shapes,
             "file_digests": list(image_digests),

@@ -1,8 +1,10 @@
 """Assign samples to train, validation and test, so that no image stands on two sides."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +29,23 @@ class Splits:
     test: tuple[str, ...]
     mode: str
     dropped: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def read_splits(path: Path) -> Splits:
+    """Read splits as `Splits.to_json` wrote them.
+
+    Raises:
+        DataError: no such file, or one that holds no splits.
+    """
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))
+        mode = parts.pop("mode")
+        return Splits(**{name: tuple(part) for name, part in parts.items()}, mode=mode)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise DataError(f"{path}: not readable as splits ({error})") from error
 
 
 def split(

@@ -3,13 +3,11 @@
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState, create_trial
+if TYPE_CHECKING:  # Optuna's importances bring scikit-learn: seconds that only their callers pay.
+    import optuna
+    from optuna.trial import FrozenTrial
 
 FEWEST, ENOUGH = 6, 30
 
@@ -38,6 +36,8 @@ def importances(journal: Path, seed: int = 0) -> Importances:
     values. So all trials are judged by their best value up to one epoch, which at least three
     quarters of them have reached. Knobs that only some trials have are left out.
     """
+    from optuna.trial import TrialState
+
     study = _load(journal)
     if study is None:
         return Importances(note="the search has no journal yet")
@@ -58,9 +58,14 @@ def importances(journal: Path, seed: int = 0) -> Importances:
     return Importances(shares, len(fair), epoch, note)
 
 
-def _load(journal: Path) -> optuna.Study | None:
+def _load(journal: Path) -> "optuna.Study | None":
     if not journal.is_file():
         return None
+    import optuna
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         storage = JournalStorage(JournalFileBackend(str(journal)))
@@ -69,18 +74,24 @@ def _load(journal: Path) -> optuna.Study | None:
 
 
 def _fanova(
-    trials: list[FrozenTrial], epoch: int, direction: optuna.study.StudyDirection, seed: int
+    trials: "list[FrozenTrial]", epoch: int, direction: "optuna.study.StudyDirection", seed: int
 ) -> dict[str, float]:
+    import optuna
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     best = max if direction == optuna.study.StudyDirection.MAXIMIZE else min
     values = [best(v for e, v in t.intermediate_values.items() if e <= epoch) for t in trials]
-    if max(values) - min(values) <= 0:
+    if max(values) == min(values):
         return {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), direction=direction)
+    for trial, value in zip(trials, values, strict=True):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=trial.params, distributions=trial.distributions, value=value
+            )
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), direction=direction)
-        for trial, value in zip(trials, values, strict=True):
-            study.add_trial(
-                create_trial(params=trial.params, distributions=trial.distributions, value=value)
-            )
         shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
     return {key: share for key, share in shares.items() if share == share}

@@ -3,15 +3,15 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from raysearch.config import Objective, Study
-from raysearch.errors import RunError
 from raysearch.records.files import write_json
 from raysearch.records.run_folder import STATES, RunFolder, TrialRecord
 from raysearch.study import single, to_yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def ranked(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
@@ -38,13 +38,31 @@ def _score(record: TrialRecord) -> float | None:
     return record.value if usable else None
 
 
-def table(records: Iterable[TrialRecord], study: Study) -> pd.DataFrame:
+def best_over_time(
+    records: Sequence[TrialRecord], objective: Objective, started: float
+) -> list[tuple[float, float, TrialRecord]]:
+    """Return each new best of a search: minutes since `started`, value, and the trial."""
+    told = [(m["time"], m[objective.metric], r) for r in unfailed(records) for m in r.history]
+    steps: list[tuple[float, float, TrialRecord]] = []
+    for seconds, value, record in sorted(told, key=lambda one: one[0]):
+        if objective.better(value, steps[-1][1] if steps else None):
+            steps.append(((seconds - started) / 60, value, record))
+    return steps
+
+
+def unfailed(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    return [record for record in records if record.state != "failed"]
+
+
+def table(records: Iterable[TrialRecord], study: Study) -> "pd.DataFrame":
     """Return one row a trial, best first.
 
     Columns: trial, state, architecture, epochs, seconds, the objective (named by its metric, such
     as miou), lowest_iou and the other scores of the best epoch, parameters, peak_memory_mb,
     collapsed, reason, and every searched value.
     """
+    import pandas as pd
+
     rows = [_row(record, study) for record in ranked(records, study.objective)]
     frame = pd.DataFrame(rows, columns=_columns(study) if not rows else None)
     whole = ["best_epoch", "parameters"]
@@ -96,7 +114,7 @@ def _columns(study: Study) -> list[str]:
     return [*fixed, *scores, "peak_memory_mb", "collapsed", "reason", *searched(study)]
 
 
-def write_leaderboard(run: RunFolder, study: Study) -> pd.DataFrame:
+def write_leaderboard(run: RunFolder, study: Study) -> "pd.DataFrame":
     """Write leaderboard.csv, and best.yaml as a study that trains the best trial again."""
     records = run.trials()
     frame = table(records, study)
@@ -166,15 +184,3 @@ def busy_share(
         if any(begin <= metrics["time"] <= end for begin, end in sessions)
     )
     return busy / (slots * wall) if wall > 0 and slots else None
-
-
-def require_best(run: RunFolder, study: Study) -> TrialRecord:
-    """Return the best trial of a search.
-
-    Raises:
-        RunError: no trial of it was ever scored.
-    """
-    best = best_trial(run.trials(), study.objective)
-    if best is None:
-        raise RunError(f"{run.path}: no trial has a value yet; resume the search with --resume")
-    return best

@@ -1,16 +1,17 @@
 """The folder of one search, `<output>/<study>/<run>`: the first and last word on what happened.
 
-    study.yaml        the study as resolved          run.json       command, versions, seed, owner
-    splits.json       names of each split            optuna.journal what the sampler knows
-    trials/0007/      recipe.json, metrics.jsonl, end.json, error.txt, last/, best/, pictures
-    leaderboard.csv   best.yaml   summary.json   figures   weights/
+study.yaml        the study as resolved          run.json       command, versions, seed, owner
+splits.json       names of each split            optuna.journal what the sampler knows
+trials/0007/      recipe.json, metrics.jsonl, end.json, error.txt, last/, best/, pictures
+leaderboard.csv   best.yaml   summary.json   figures   weights/
 """
 
+import getpass
 import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,7 @@ class RunFolder:
             RunError: it is not the folder of a search, or it belongs to another user.
         """
         run = cls.read(path)
-        if run.path.stat().st_uid != _user() or run.info.get("owner", _user()) != _user():
+        if not run.is_mine:
             raise RunError(
                 f"{run.path}: belongs to another user; copy the folder and resume your copy, or "
                 "use --start-from to begin with its best points"
@@ -132,6 +133,11 @@ class RunFolder:
                 "`python -m raysearch.runs list` shows those that there are"
             )
         return run
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this user made the folder, and nobody has passed it on."""
+        return self.path.stat().st_uid == _user() == self.info.get("owner", _user())
 
     @property
     def name(self) -> str:
@@ -185,9 +191,7 @@ class RunFolder:
         write_json(folder / RECIPE, recipe.model_dump(mode="json"))
         return self.trial(number)
 
-    def end_trial(
-        self, number: int, state: str, reason: str, objective: Objective
-    ) -> TrialRecord:
+    def end_trial(self, number: int, state: str, reason: str, objective: Objective) -> TrialRecord:
         """Write how a trial ended, one of `STATES`, and what its history comes to."""
         folder = self.trial_folder(number)
         end = {"state": state, "reason": reason, **_result(read_history(folder), objective)}
@@ -231,8 +235,8 @@ class RunFolder:
 
 def find_runs(output: Path | str) -> list[RunFolder]:
     """Return all searches under an output folder, by study, oldest first."""
-    files = sorted(Path(output).absolute().glob(f"*/*/{INFO}"))
-    return [RunFolder(file.parent) for file in files if file.parent.name != LATEST]
+    parents = sorted(path for path in Path(output).absolute().glob("*") if path.is_dir())
+    return [RunFolder(path) for parent in parents for path in _runs_in(parent)]
 
 
 def find_run(output: Path | str, name: str) -> RunFolder:
@@ -241,7 +245,12 @@ def find_run(output: Path | str, name: str) -> RunFolder:
     Raises:
         RunError: there is none, with the nearest names.
     """
-    candidates = [Path(name), Path(output) / name, Path(name) / LATEST, Path(output) / name / LATEST]
+    candidates = [
+        Path(name),
+        Path(output) / name,
+        Path(name) / LATEST,
+        Path(output) / name / LATEST,
+    ]
     for path in candidates:
         if (path / INFO).is_file():
             return RunFolder.read(path)
@@ -251,12 +260,13 @@ def find_run(output: Path | str, name: str) -> RunFolder:
         return named[0]
     if not runs:
         raise RunError(f"{output}: holds no search yet; run one, such as `make animals`")
-    raise RunError(f"no search is called '{name}' in {output}. {closest(name, _names(runs))}")
+    known = {name for run in runs for name in (run.name, run.path.parent.name)}
+    raise RunError(f"no search is called '{name}' in {output}. {closest(name, known)}")
 
 
 def point_latest(parent: Path) -> None:
     """Point `latest` at the newest search of a study, or take it away with the last one."""
-    runs = sorted(p.parent for p in parent.glob(f"*/{INFO}") if p.parent.name != LATEST)
+    runs = _runs_in(parent)
     if not runs:
         (parent / LATEST).unlink(missing_ok=True)
         return
@@ -267,8 +277,10 @@ def point_latest(parent: Path) -> None:
     aside.replace(parent / LATEST)
 
 
-def _names(runs: Iterable[RunFolder]) -> list[str]:
-    return [run.name for run in runs]
+def _runs_in(parent: Path) -> list[Path]:
+    """The run folders of a study, without `latest` and what is about to be removed."""
+    folders = (path.parent for path in parent.glob(f"*/{INFO}"))
+    return sorted(path for path in folders if path.name != LATEST and path.name[0] != ".")
 
 
 def _new_folder(parent: Path) -> Path:
@@ -321,4 +333,7 @@ _user: Callable[[], int] = getattr(os, "getuid", lambda: 0)
 
 
 def _login() -> str:
-    return os.environ.get("USER") or os.environ.get("USERNAME") or str(_user())
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # No such user in this container.
+        return str(_user())

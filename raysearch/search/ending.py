@@ -5,10 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback, Stopper
 
+from raysearch.records.files import write_text
+from raysearch.records.run_folder import ERROR
 from raysearch.search.book import Book
 from raysearch.search.schedule import AshaByArchitecture
 
@@ -101,7 +104,8 @@ class Events(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
-        self.book.run.note_error(number, _error_of(trial))
+        folder = self.book.run.trial_folder(number)
+        write_text(folder / ERROR, _error_of(trial))
         self._end(number, "failed", "process lost")
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -115,7 +119,7 @@ class Events(Callback):
 
 def _error_of(trial: Any) -> str:
     try:
-        return open(trial.error_file, encoding="utf-8").read()
+        return Path(trial.error_file).read_text(encoding="utf-8")
     except (OSError, TypeError):
         return "the trial's process was lost, and Ray kept no message"
 

@@ -53,7 +53,7 @@ def _sample(study: Study, output: Path) -> Path:
             f"data.path: the study '{study.name}' has no folder and no sample data; "
             "give the data set's folder with --data DIR"
         )
-    return generate(study.name, output / "sample_data" / study.name, SAMPLE_SEED)
+    return generate(study.name, output / "sample_data", SAMPLE_SEED)
 
 
 def bring_weights(study: Study, folder: Path) -> tuple[Study, tuple[str, ...]]:

@@ -3,7 +3,6 @@
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from ray import tune
@@ -21,15 +20,6 @@ from raysearch.search.trial import Context, trainable
 LOST_PROCESSES = 3
 
 
-@dataclass(frozen=True)
-class Session:
-    """What a session of a search came to. `cause` says what ended it before its last trial."""
-
-    cause: str | None
-    seconds: float
-    busy_share: float
-
-
 def search(
     run: RunFolder,
     study: Study,
@@ -37,11 +27,14 @@ def search(
     seed: int,
     seconds: float | None = None,
     listeners: Sequence[Listener] = (),
-) -> Session:
+) -> str | None:
     """Run trials until the study's budget is spent; unfinished ones of earlier sessions first.
 
     Args:
         seconds: what is left of the budget's minutes; None where they are not limited.
+
+    Returns:
+        What ended the search before its last trial, such as "time budget"; None where nothing did.
     """
     book = Book(run, study, listeners)
     journal = open_journal(run.journal, study, seed)
@@ -51,12 +44,11 @@ def search(
     asha = AshaByArchitecture(study, book.records.values())
     ending = Ending(book, seconds, context.slots.trials)
     sweep = Sweeper() if context.launcher == "train" else None
-    left = study.budget.trials - len(book.ended) if study.budget.trials else -1
-    if left == 0:
-        return Session(None, 0.0, 0.0)
-    started, clock = time.time(), time.monotonic()
     for listener in listeners:
         listener.search_started(run, study)
+    left = study.budget.trials - len(book.ended) if study.budget.trials else -1
+    if left == 0 or seconds == 0:
+        return None
     tuner = tune.Tuner(
         trainable(context),
         tune_config=tune.TuneConfig(
@@ -67,7 +59,7 @@ def search(
             reuse_actors=context.launcher == "inline",
         ),
         run_config=tune.RunConfig(
-            name=f"tune-{int(started)}",
+            name=f"tune-{time.time_ns()}",
             storage_path=str(run.path / "ray"),
             verbose=0,
             stop=ending,
@@ -78,19 +70,4 @@ def search(
     with ctrl_c(ending):
         tuner.fit()
     shutil.rmtree(run.path / "ray", ignore_errors=True)
-    wall = time.monotonic() - clock
-    return Session(ending.cause, wall, busy_share(book, started, wall, context.slots.trials))
-
-
-def busy_share(book: Book, started: float, wall: float, slots: int) -> float:
-    """Return the share of the slots' time spent in training steps and validation.
-
-    Waiting for data, start-up, checkpoints and idle slots are what is missing to 1.
-    """
-    busy = sum(
-        metrics["train_seconds"] + metrics["validation_seconds"]
-        for record in book.run.trials()
-        for metrics in record.history
-        if metrics["time"] >= started
-    )
-    return busy / (wall * slots) if wall else 0.0
+    return ending.cause

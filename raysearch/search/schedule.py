@@ -1,6 +1,7 @@
-"""ASHA (Li et al. 2020, https://arxiv.org/abs/1810.05934) with rungs of its own for each architecture.
+"""ASHA with rungs of its own for each architecture.
 
-A U-Net from scratch learns slower than a pretrained encoder and must not be cut against it.
+Li et al. 2020, https://arxiv.org/abs/1810.05934. A U-Net from scratch learns slower than a
+pretrained encoder and must not be cut against it.
 """
 
 import math

@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from ray import tune
 
 from raysearch.cluster import Slots
 from raysearch.config import Recipe, Study
-from raysearch.data import Cache, Data, open_data
-from raysearch.data.splits import read_splits
-from raysearch.errors import DataError, TrialError
-from raysearch.study import load_study
+from raysearch.data import Cache, Data, Splits, open_data
+from raysearch.errors import DataError
+from raysearch.models.weights import fetch
+from raysearch.records.files import read_json
 
 ERROR = "error.txt"
 
@@ -35,6 +34,7 @@ class Context:
     run: Path
     root: Path
     cache: Path
+    weights: Path
     digest: str
     study: Study
     slots: Slots
@@ -51,7 +51,7 @@ def trainable(context: Context) -> Callable[[dict[str, Any]], None]:
     if context.launcher == "inline":
         worker = tune.with_parameters(inline, context=context)
         return tune.with_resources(worker, {"cpu": slots.cpus, "gpu": slots.gpus})
-    # The driver of a trial holds a pinch of the head node: no CPU, so that it never blocks a worker.
+    # A trial's driver holds a pinch of the head node and no CPU, so that it blocks no worker.
     driver = tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
     return tune.with_resources(tune.with_parameters(with_train, context=context), driver)
 
@@ -62,7 +62,7 @@ def inline(config: dict[str, Any], context: Context) -> None:
         _train(config, context, tune.report)
     except Exception as error:
         _note_failure(context.folder(config), error)
-        tune.report({"failed": reason(error)})
+        tune.report({"failed": reason(context.folder(config))})
     finally:
         gc.collect()
 
@@ -125,27 +125,42 @@ def _train(
     threads = max(1, context.slots.cpus - context.loader_workers)
     Training(
         recipe,
-        study.network_spec(recipe),
+        fetch(study.network_spec(recipe), context.weights),
         study.what,
-        _data(context.digest, context.run, context.root, context.cache),
+        _open(context),
         study.objective,
         context.folder(config),
         Machine(rank, world, threads, context.loader_workers),
     ).fit(report)
 
 
-@cache
-def _data(digest: str, run: Path, root: Path, cache_folder: Path) -> Data:
+def _open(context: Context) -> Data:
+    """A process that trains one trial after another opens the data once."""
+    if context.digest not in _opened:
+        _opened.clear()
+        _opened[context.digest] = _data(context)
+    return _opened[context.digest]
+
+
+_opened: dict[str, Data] = {}
+
+
+def _data(context: Context) -> Data:
     """Open the data as the driver split it; a node that lacks the cache builds it first."""
-    study, splits = load_study(str(run / "study.yaml")), read_splits(run / "splits.json")
-    path = cache_folder / digest[:16]
-    found = Cache(path) if path.is_dir() else open_data(study.data, root, cache_folder, 0).cache
+    config, digest = context.study.data, context.digest
+    path = context.cache / digest[:16]
+    if path.is_dir():
+        found = Cache(path)
+    else:
+        found = open_data(config, context.root, context.cache, 0).cache
     if found.digest != digest:
         raise DataError(
-            f"{root}: the files here are not those that the search was started with "
+            f"{context.root}: the files here are not those that the search was started with "
             f"(digest {found.digest}, not {digest}); bring the same data to every node"
         )
-    return Data(found, splits, len(study.data.classes))
+    parts = read_json(context.run / "splits.json")
+    named = {name: tuple(parts[name]) for name in ("train", "val", "test", "dropped")}
+    return Data(found, Splits(**named, mode=parts["mode"]), len(config.classes))
 
 
 def _note_failure(folder: Path, error: Exception) -> None:
@@ -154,9 +169,12 @@ def _note_failure(folder: Path, error: Exception) -> None:
     aside.replace(folder / ERROR)
 
 
-def reason(error: BaseException) -> str:
-    """Name the kind of a failure: "not finite", "out of memory" or "exception"."""
-    if isinstance(error, TrialError) and "not finite" in str(error):
+def reason(folder: Path) -> str:
+    """Name a failure by its traceback: "not finite", "out of memory", "exception"; "" for none."""
+    if not (folder / ERROR).is_file():
+        return ""
+    text = (folder / ERROR).read_text(encoding="utf-8")
+    if "the loss is not finite" in text:
         return "not finite"
-    memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+    memory = "MemoryError" in text or "out of memory" in text.lower()
     return "out of memory" if memory else "exception"

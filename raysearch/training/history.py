@@ -15,7 +15,7 @@ def append_epoch(folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """Return the epochs in order. A torn line is left out; of an epoch told twice, the last counts."""
+    """Return the epochs in order, without torn lines; of an epoch told twice the last counts."""
     path = folder / METRICS
     if not path.is_file():
         return []

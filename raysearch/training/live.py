@@ -20,7 +20,7 @@ def live_values(
     batches: Any,
     ema: Ema | None,
 ) -> dict[str, Any]:
-    """Return what optimizer, schedule, loss, batches and average work with, by the recipe's names."""
+    """Return what a trial's parts work with now, by the names of the recipe."""
     rates = {
         group["lr"] / schedule.factor(schedule.steps)
         for group in optimizer.param_groups

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raysearch.config import Objective, Recipe, Task
-from raysearch.data import Data, training_batches, validation_batches
+from raysearch.data import Data, ValidationBatch, training_batches, validation_batches
 from raysearch.errors import TrialError
 from raysearch.models import build
 from raysearch.models.batch_norm import synchronise
@@ -25,9 +25,10 @@ from raysearch.training import checkpoint
 from raysearch.training.clock import Clock
 from raysearch.training.device import Precision, find_device, peak_memory_mb, prepare
 from raysearch.training.history import append_epoch, forget_after
-from raysearch.training.live import check_live
+from raysearch.training.live import check_live, live_values
 from raysearch.training.losses import build_loss
 from raysearch.training.metrics import SegmentationMetrics
+from raysearch.training.normalisation import Normalisation
 from raysearch.training.optimisation import Ema, build_optimizer, build_schedule
 from raysearch.training.probe import Probe
 
@@ -67,7 +68,9 @@ class Training:
         if recipe.channels_last:
             network = network.to(memory_format=torch.channels_last)
         self.network: nn.Module = synchronise(network, self.device) if self.ranks else network
-        self.loss = build_loss(recipe, task, data.class_frequency).to(self.device)
+        frequency = torch.from_numpy(data.class_frequency)
+        self.loss = build_loss(recipe, task, frequency).to(self.device)
+        self.normalise = Normalisation(data).to(self.device)
         self.optimizer = build_optimizer(recipe, self.network)
         self.batches = training_batches(
             data, recipe, task, machine.rank, machine.world, machine.loader_workers
@@ -75,7 +78,10 @@ class Training:
         self.schedule = build_schedule(recipe, self.optimizer, len(self.batches))
         self.ema = Ema(self.network, recipe.ema_decay) if recipe.ema_decay else None
         self.precision = Precision(recipe.precision, self.device)
-        check_live(recipe, self.optimizer, self.schedule, self.loss, self.batches.dataset)
+        check_live(
+            recipe,
+            live_values(self.optimizer, self.schedule, self.loss, self.batches, self.ema),
+        )
         self.ready = self._wrap()
         self.best: float | None = None
         self.best_epoch = 0
@@ -85,7 +91,7 @@ class Training:
         return self.machine.world > 1
 
     def _wrap(self) -> nn.Module:
-        """The network as the steps call it: compiled where asked, wrapped in DDP on several ranks."""
+        """The network as steps call it: compiled where asked, in DDP on several ranks."""
         network: Any = torch.compile(self.network) if self.recipe.compile else self.network
         if not self.ranks:
             return network
@@ -124,7 +130,8 @@ class Training:
         total, semantic, boundary = (sums[:3] / sums[3]).tolist()
         if not torch.isfinite(sums).all():
             raise TrialError(
-                f"epoch {epoch}: the loss is not finite; lower learning_rate, or set precision float32"
+                f"epoch {epoch}: the loss is not finite; lower learning_rate, or set precision: "
+                "float32"
             )
         return {
             "loss": total,
@@ -195,8 +202,11 @@ class Training:
             "validation_data_seconds": clock.waited,
         }
 
-    def validation_batches(self) -> Iterator[Any]:
-        return validation_batches(self.data, self.recipe, self.machine.rank, self.machine.world)
+    def validation_batches(self) -> Iterator[ValidationBatch]:
+        machine = self.machine
+        return validation_batches(
+            self.data, self.recipe, machine.rank, machine.world, machine.loader_workers
+        )
 
     def close_epoch(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Judge an epoch, write its checkpoints and its line of the history."""
@@ -264,7 +274,8 @@ class Training:
         images = images.to(self.device, non_blocking=True)
         if self.recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return self.data.normalise(images)
+        normalised: Tensor = self.normalise(images)
+        return normalised
 
     def all_reduced(self, values: Tensor) -> Tensor:
         if self.ranks:

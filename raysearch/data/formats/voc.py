@@ -6,7 +6,7 @@ folder given is one root, or holds one root per class. Colours of masks are name
 of `data.classes`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -149,7 +149,10 @@ class Format(Reader):
         return self._from_ids(pixels, sample.target)
 
     def meaning(self) -> dict[str, Any]:
-        maps = {f.as_posix(): sorted((labels or {}).items()) for f, labels in self.labelmaps.items()}
+        maps = {
+            folder.as_posix(): sorted(colours.items()) if colours else None
+            for folder, colours in self.labelmaps.items()
+        }
         return {**super().meaning(), "labelmaps": maps}
 
     @cached_property
@@ -198,27 +201,33 @@ class Format(Reader):
         path: Path,
     ) -> NDArray[np.uint8]:
         table = [colours.get((int(r), int(g), int(b)), UNKNOWN) for r, g, b in palette]
-        return self._by_table(
-            pixels, np.array(table), path, "colour", lambda i: str(tuple(palette[i].tolist()))
-        )
+        texts = [str(tuple(colour)) for colour in palette.tolist()]
+        return _look_up(pixels, np.array(table), texts, "colour", path)
 
     def _from_ids(self, pixels: NDArray[np.integer], path: Path) -> NDArray[np.uint8]:
-        if pixels.max(initial=0) > VOID_ID or pixels.min(initial=0) < 0:
-            outside, counts = np.unique(pixels[(pixels > VOID_ID) | (pixels < 0)], return_counts=True)
-            raise _unknown(path, "id", map(str, outside), counts)
+        outside = pixels[(pixels > VOID_ID) | (pixels < 0)]
+        if outside.size:
+            values, counts = np.unique(outside, return_counts=True)
+            raise _unknown(path, "id", map(str, values), counts)
         table = np.full(256, UNKNOWN)
         table[: len(self.data.classes)] = np.arange(len(self.data.classes))
         table[[VOID_ID, self.data.ignore_index]] = self.data.ignore_index
-        return self._by_table(pixels, table, path, "id", str)
+        return _look_up(pixels, table, list(map(str, range(256))), "id", path)
 
-    def _by_table(
-        self, pixels: NDArray[np.integer], table: NDArray[np.integer], path: Path, what: str, text: Any
-    ) -> NDArray[np.uint8]:
-        counts = np.bincount(pixels.ravel(), minlength=256)
-        strange = np.flatnonzero((counts > 0) & (table == UNKNOWN))
-        if strange.size:
-            raise _unknown(path, what, map(text, strange), counts[strange])
-        return table.astype(np.uint8)[pixels]
+
+def _look_up(
+    pixels: NDArray[np.integer],
+    table: NDArray[np.integer],
+    texts: Sequence[str],
+    what: str,
+    path: Path,
+) -> NDArray[np.uint8]:
+    """Return table[pixels]; an UNKNOWN that occurs is an error which names it by its text."""
+    counts = np.bincount(pixels.ravel(), minlength=256)
+    strange = np.flatnonzero((counts > 0) & (table == UNKNOWN))
+    if strange.size:
+        raise _unknown(path, what, [texts[number] for number in strange.tolist()], counts[strange])
+    return table.astype(np.uint8)[pixels]
 
 
 @lru_cache(maxsize=8)

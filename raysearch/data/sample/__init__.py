@@ -10,7 +10,7 @@ from filelock import FileLock
 from raysearch.errors import DataError, closest
 
 
-def names() -> list[str]:
+def generators() -> list[str]:
     """Return the sample sets that can be generated."""
     return sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_"))
 
@@ -23,8 +23,8 @@ def generate(name: str, folder: Path, seed: int = 0) -> Path:
     Raises:
         DataError: no such sample set, or a folder that cannot be written.
     """
-    if name not in names():
-        raise DataError(f"no sample data is called '{name}'. {closest(name, names())}")
+    if name not in generators():
+        raise DataError(f"no sample data is called '{name}'. {closest(name, generators())}")
     module = import_module(f"{__name__}.{name}")
     place = folder / f"{name}-v{module.VERSION}-seed{seed}"
     try:

@@ -1,12 +1,14 @@
 """Cluttered grounds: grass, savannah, snow, forest, rock and mud, whatever animal stands there."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.data.sample._texture import clouds, noise, spots, stripes
+from raysearch.data.sample._texture import clouds, grid, noise, spots, stripes
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 Colour = tuple[int, int, int]
 
 # Two colours of the ground, two of what is behind it (RGB).
@@ -32,7 +34,7 @@ CLUTTER: list[Colour] = [
 def paint(shape: tuple[int, int], random: np.random.Generator) -> Array:
     """Return a ground with clutter, (H, W, 3) in 0..255."""
     near, far, back, sky = (
-        np.array(colour, dtype=np.float32) + random.normal(0, 12, 3).astype(np.float32)
+        np.array(colour, dtype=np.float32) + random.normal(0, 9, 3).astype(np.float32)
         for colour in GROUNDS[str(random.choice(list(GROUNDS)))]
     )
     height, width = shape
@@ -42,7 +44,8 @@ def paint(shape: tuple[int, int], random: np.random.Generator) -> Array:
     below = (np.arange(height, dtype=np.float32)[:, None] - horizon) / 3
     picture = behind + (ground - behind) * np.clip(below, 0, 1)[..., None]
     for _ in range(int(random.integers(3, 9))):
-        picture = random.choice([_trunk, _stone, _bush, _bush])(picture, random)
+        clutter = (_trunk, _stone, _bush, _bush)[int(random.integers(4))]
+        picture = clutter(picture, random)
     return np.asarray(picture, dtype=np.float32)
 
 
@@ -68,12 +71,17 @@ def _blend(one: Array, two: Array, mixture: Array, grain: Array) -> Array:
 
 
 def _lay(picture: Array, cover: NDArray[np.uint8], colour: Array) -> Array:
-    share = cv2.GaussianBlur(cover, (3, 3), 0).astype(np.float32)[..., None] / 255
-    return picture + (colour - picture) * share
+    """Lay a colour (H, W, 3) over the picture, in place, where cover is not 0."""
+    left, top, width, height = cv2.boundingRect(cover)
+    part = slice(top, top + height), slice(left, left + width)
+    share = cv2.GaussianBlur(cover[part], (3, 3), 0).astype(np.float32)[..., None] / 255
+    picture[part] += (colour[part] - picture[part]) * share
+    return picture
 
 
 def _colour(random: np.random.Generator) -> Array:
-    return np.asarray(random.choice(CLUTTER) + random.normal(0, 14, 3), dtype=np.float32)
+    shift = random.normal(0, 14) + random.normal(0, 6, 3)
+    return np.asarray(random.choice(CLUTTER) + shift, dtype=np.float32)
 
 
 def _trunk(picture: Array, random: np.random.Generator) -> Array:
@@ -110,18 +118,21 @@ def _bush(picture: Array, random: np.random.Generator) -> Array:
     for _ in range(int(random.integers(5, 14))):
         at = centre + random.normal(0, (0.08 * width, 0.05 * height))
         cv2.circle(cover, at.astype(int).tolist(), int(random.uniform(0.02, 0.07) * width), 255, -1)
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    leaf = _leaves(rows, columns, width, random)[..., None]
+    leaf = _leaves((height, width), random)[..., None]
     colour = _colour(random) * (1 + 0.12 * noise((height, width), 3, random)[..., None])
     return _lay(picture, cover, colour * (1 - 0.4 * leaf))
 
 
-def _leaves(rows: Array, columns: Array, width: int, random: np.random.Generator) -> Array:
+def _leaves(shape: tuple[int, int], random: np.random.Generator) -> Array:
+    height, width = shape
     kind = random.integers(3)
     if kind == 0:
-        return spots(columns, rows, 0.04 * width, 0.016 * width, random)
+        corners = np.zeros(2, dtype=np.float32), np.array([width, height], dtype=np.float32)
+        points = grid(*corners, 0.04 * width, random)
+        return spots(shape, points, 0.011 * width, 0.5, random)
+    if kind == 1:
+        return np.zeros(shape, dtype=np.float32)
     angle = random.uniform(0, np.pi)
-    along = columns * np.cos(angle) + rows * np.sin(angle)
-    warp = 0.5 * noise(rows.shape, width / 6, random)
-    share = 0.4 if kind == 1 else 0.0
-    return stripes(np.asarray(along, dtype=np.float32), warp, 0.06 * width, share)
+    columns = np.arange(width, dtype=np.float32) * np.float32(np.cos(angle))
+    rows = np.arange(height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
+    return stripes(columns + rows, 0.5 * noise(shape, width / 6, random), 0.06 * width, 0.4)

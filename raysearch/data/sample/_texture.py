@@ -1,10 +1,12 @@
 """Noise, spots and stripes over coordinates; all arrays float32."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 
 def noise(shape: tuple[int, int], size: float, random: np.random.Generator) -> Array:
@@ -21,19 +23,30 @@ def clouds(shape: tuple[int, int], size: float, random: np.random.Generator) -> 
     return np.asarray(sum(octaves) / 1.15, dtype=np.float32)
 
 
-def spots(u: Array, v: Array, spacing: float, radius: float, random: np.random.Generator) -> Array:
-    """Return spots on a jittered grid (cellular noise): 1 inside, 0 outside, soft at the edge."""
-    x, y = u / spacing, v / spacing
-    column, row = np.floor(x).astype(np.int32), np.floor(y).astype(np.int32)
-    jitter = random.uniform(-0.33, 0.33, (3, 64, 64)).astype(np.float32)
-    nearest = np.full(u.shape, 9.0, dtype=np.float32)
-    for down in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            at = (row + down) % 64, (column + right) % 64
-            dx = column + right + 0.5 + jitter[0][at] - x
-            dy = row + down + 0.5 + jitter[1][at] - y
-            nearest = np.minimum(nearest, np.hypot(dx, dy) / (1 + jitter[2][at]))
-    return np.clip((radius / spacing - nearest) * 8 + 0.5, 0, 1).astype(np.float32)
+def grid(low: Array, high: Array, spacing: float, random: np.random.Generator) -> Array:
+    """Return points (N, 2) of a jittered honeycomb between two corners, `spacing` apart."""
+    columns = np.arange(low[0], high[0], spacing)
+    rows = np.arange(low[1], high[1], spacing * 0.87)
+    x, y = np.meshgrid(columns, rows)
+    x = x + (np.arange(len(rows)) % 2)[:, None] * spacing / 2
+    points = np.stack([x.ravel(), y.ravel()], axis=1)
+    jitter = random.uniform(-0.28, 0.28, points.shape) * spacing
+    return np.asarray(points + jitter, dtype=np.float32)
+
+
+def spots(
+    shape: tuple[int, int], points: Array, radius: float, uneven: float, random: np.random.Generator
+) -> Array:
+    """Return spots at points in pixels: 1 inside, 0 outside, soft at the edge.
+
+    Args:
+        uneven: 0 for circles of one size, up to 1 for blotches of any size and direction.
+    """
+    cover = np.zeros(shape, dtype=np.uint8)
+    axes = 2 * radius * (1 + uneven * random.uniform(-0.7, 0.7, points.shape))
+    for point, axis, angle in zip(points, axes, random.uniform(0, 180, len(points)), strict=True):
+        cv2.ellipse(cover, (point.tolist(), axis.tolist(), float(angle)), 255, -1)
+    return np.asarray(cv2.blur(cover, (3, 3)) / np.float32(255), dtype=np.float32)
 
 
 def stripes(u: Array, warp: Array, period: float, share: float) -> Array:

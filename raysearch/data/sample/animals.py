@@ -63,9 +63,7 @@ def _save(path: Path, picture: NDArray[np.uint8]) -> None:
         raise OSError(f"{path}: cannot be written")
 
 
-def scene(
-    species: str, random: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def scene(species: str, random: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return a picture (H, W, 3) of one or two animals of a species, and where they are (H, W)."""
     shape = SHAPES[int(random.integers(len(SHAPES)))]
     picture = _grounds.paint(shape, random)
@@ -81,9 +79,9 @@ def scene(
 
 def _photograph(picture: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.uint8]:
     """Apply exposure, white balance, softness and grain of a camera."""
-    light = random.uniform(0.75, 1.2) * random.normal(1, 0.05, 3)
+    light = random.uniform(0.75, 1.15) * random.normal(1, 0.03, 3)
     gamma = random.uniform(0.85, 1.2)
-    exposed = 255 * np.clip(picture * light / 255, 0, 1) ** gamma
-    soft = cv2.GaussianBlur(exposed, (0, 0), random.uniform(0.3, 0.7))
-    grain = random.normal(0, random.uniform(2, 6), picture.shape)
+    exposed = np.clip(picture * (light / 255).astype(np.float32), 0, 1) ** np.float32(gamma)
+    soft = cv2.GaussianBlur(255 * exposed, (0, 0), random.uniform(0.3, 0.7))
+    grain = random.standard_normal(picture.shape, dtype=np.float32) * random.uniform(2, 6)
     return (soft + grain).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,145 @@
+"""Training batches whose numbers depend on seed, epoch and sample alone.
+
+Neither the number of loader workers nor that of ranks, nor a resume, changes what an epoch holds.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from raysearch.config import Recipe, Task
+from raysearch.data.augmentation import augmentation, describe, reseed
+from raysearch.data.cache import Cache
+from raysearch.data.dataset import Data
+from raysearch.errors import ConfigError
+
+Key = tuple[int, int, int]
+LIVE = ("image_size", "crop_size", "augment_strength", "elastic")
+
+
+class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
+    """Augmented training images from the cache.
+
+    A key is (epoch, position, repeat): the position among the indices, and how often the epoch
+    has shown that image before. It seeds the augmentation, together with the recipe's seed.
+    """
+
+    def __init__(self, cache: Cache, indices: Sequence[int], recipe: Recipe, task: Task) -> None:
+        self.cache, self.indices, self.seed = cache, indices, recipe.seed
+        self.transform = augmentation(recipe, task)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        """Return the image, uint8 (C, S, S), and its mask, uint8 (S, S)."""
+        epoch, position, repeat = key
+        index = self.indices[position]
+        reseed(self.transform, self.seed, epoch, index, repeat)
+        result = self.transform(image=self.cache.image(index), mask=self.cache.mask(index))
+        image = np.ascontiguousarray(result["image"].transpose(2, 0, 1))
+        return torch.from_numpy(image), torch.from_numpy(np.ascontiguousarray(result["mask"]))
+
+
+class Order:
+    """Keys of each batch of one rank, shuffled anew each epoch.
+
+    The last batch is filled from the beginning of the epoch's order, so that every batch is full
+    and ranks take equally many; a repeated image gets an augmentation of its own.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, rank: int, world: int) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.rank, self.world = rank, world
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        for first in range(0, len(self) * self.batch_size, self.batch_size):
+            places = range(first + self.rank, first + self.batch_size, self.world)
+            yield [(self.epoch, int(order[p % self.count]), p // self.count) for p in places]
+
+
+class TrainingBatches:
+    """Batches of one rank: images uint8 (N, C, S, S) and masks uint8 (N, S, S).
+
+    N is the rank's share of the recipe's batch size, micro-batches of accumulation included. Call
+    `set_epoch` before each epoch.
+    """
+
+    def __init__(
+        self,
+        dataset: TrainingSet,
+        order: Order,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset, self.order = dataset, order
+        cv2.setNumThreads(0)
+        self.loader = DataLoader(
+            dataset,
+            batch_sampler=order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+            worker_init_fn=one_thread,
+            # Its own, so that loading leaves the random numbers of the training alone.
+            generator=torch.Generator(),
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        self.order.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from self.loader
+
+    def live_values(self) -> dict[str, Any]:
+        """Return what the batches are made with, by the recipe's names."""
+        made = describe(self.dataset.transform)
+        return {"batch_size": self.order.batch_size, **{name: made[name] for name in LIVE}}
+
+
+def one_thread(_worker: int) -> None:
+    """Keep a loader worker on its one core."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def training_batches(
+    data: Data,
+    recipe: Recipe,
+    task: Task,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    pin_memory: bool | None = None,
+) -> TrainingBatches:
+    """Return the training batches of one rank.
+
+    Args:
+        workers: loader processes; 0 loads in the calling process.
+        pin_memory: None pins where there is CUDA.
+
+    Raises:
+        ConfigError: a batch that leaves a rank without an image.
+    """
+    if recipe.batch_size < world * recipe.accumulation:
+        raise ConfigError(
+            f"batch_size {recipe.batch_size} is less than one image for each of {world} workers "
+            f"and {recipe.accumulation} accumulated parts; raise batch_size, or take fewer of them"
+        )
+    pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
+    dataset = TrainingSet(data.cache, data.indices("train"), recipe, task)
+    order = Order(len(dataset), recipe.batch_size, recipe.seed, rank, world)
+    return TrainingBatches(dataset, order, workers, pinned)

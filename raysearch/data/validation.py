@@ -1,0 +1,141 @@
+"""Validation batches: whole images, measured at their native size."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.data import DataLoader, Dataset
+
+from raysearch.config import Recipe
+from raysearch.data.cache import Cache
+from raysearch.data.dataset import Data
+from raysearch.data.loading import one_thread
+from raysearch.data.resize import by_fours, fitted, resize_image, resize_mask
+
+STRIDE = 32
+
+
+@dataclass(frozen=True)
+class ValidationBatch:
+    """Images of one native size.
+
+    Attributes:
+        images: uint8 (N, C, h, w), resized, then padded at the right and below by mirroring.
+        labels: uint8 (N, h, w), masks like the images; padding has the ignore index.
+        masks: uint8 (N, H, W), at native size.
+        size: (height, width) of an image before padding.
+        indices: positions in the cache.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor
+    size: tuple[int, int]
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def pin_memory(self) -> "ValidationBatch":
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            labels=self.labels.pin_memory(),
+            masks=self.masks.pin_memory(),
+        )
+
+    def small_masks(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        """Return labels as int64 (N, h, w) for logits of a shape (N, K, h, w)."""
+        if tuple(self.labels.shape[-2:]) != tuple(shape[-2:]):
+            raise ValueError(f"logits are {tuple(shape)}, images {tuple(self.images.shape)}")
+        return self.labels.to(device, non_blocking=True).long()
+
+    def native(self, logits: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield for each image its position, logits (1, K, H, W) at native size, mask (H, W)."""
+        height, width = self.size
+        for index, one, mask in zip(self.indices, logits, self.masks, strict=True):
+            inside = one[None, :, :height, :width].float()
+            if mask.shape != self.size:
+                inside = interpolate(inside, mask.shape, mode="bilinear", align_corners=False)
+            yield index, inside, mask
+
+
+class ValidationSet(Dataset[ValidationBatch]):
+    """One item is a whole batch: images of one native size, as many as fit."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        indices: Sequence[int],
+        image_size: int | None,
+        batch_size: int,
+        stride: int = STRIDE,
+    ) -> None:
+        self.cache, self.image_size, self.stride = cache, image_size, stride
+        by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index in indices:
+            by_shape[cache.shape(index)].append(index)
+        self.batches = [
+            (shape, tuple(same[first : first + batch_size]))
+            for shape, same in sorted(by_shape.items())
+            for first in range(0, len(same), batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> ValidationBatch:
+        shape, indices = self.batches[number]
+        size = fitted(shape, self.image_size)
+        below, right = (-side % self.stride for side in size)
+        images, labels = [], []
+        for index in indices:
+            image = resize_image(self.cache.image(index), size)
+            label = resize_mask(self.cache.mask(index), size)
+            images.append(_pad(image, below, right))
+            labels.append(
+                np.pad(label, ((0, below), (0, right)), constant_values=self.cache.ignore_index)
+            )
+        return ValidationBatch(
+            torch.from_numpy(np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))),
+            torch.from_numpy(np.stack(labels)),
+            torch.from_numpy(np.stack([self.cache.mask(index) for index in indices])),
+            size,
+            indices,
+        )
+
+
+def validation_batches(
+    data: Data,
+    recipe: Recipe,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    split: str = "val",
+) -> Iterator[ValidationBatch]:
+    """Yield one rank's batches of a split. Over all ranks every image comes exactly once."""
+    indices = data.indices(split)[rank::world]
+    size = max(1, recipe.batch_size // (world * recipe.accumulation))
+    cv2.setNumThreads(0)
+    loader = DataLoader(
+        ValidationSet(data.cache, indices, recipe.image_size, size),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=one_thread,
+        generator=torch.Generator(),
+    )
+    yield from loader
+
+
+def _pad(image: np.ndarray, below: int, right: int) -> np.ndarray:
+    if not below and not right:
+        return image
+    return by_fours(
+        lambda part: cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REFLECT_101), image
+    )

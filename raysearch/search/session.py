@@ -1,0 +1,316 @@
+"""A search from the command's options to its summary: begin, resume, plan, overfit one batch."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from raysearch import cluster
+from raysearch.config import Study
+from raysearch.errors import ConfigError, RunError
+from raysearch.models.weights import fetch
+from raysearch.records import leaderboard
+from raysearch.records.files import write_json
+from raysearch.records.run_folder import RunFolder
+from raysearch.records.terminal import (
+    Network,
+    Plan,
+    Progress,
+    make_console,
+    show_plan,
+    show_results,
+)
+from raysearch.records.tracking import MlflowTracking
+from raysearch.search.prepare import (
+    Prepared,
+    bring_weights,
+    count_parameters,
+    loader_workers,
+    prepare,
+)
+from raysearch.search.run import search
+from raysearch.search.schedule import rungs
+from raysearch.search.trial import Context
+from raysearch.study import load_study, to_yaml
+from raysearch.training.device import find_device
+from raysearch.training.loop import Machine
+from raysearch.training.metrics import background_miou
+from raysearch.training.overfit import LEARNED, overfit_batch
+
+PACKAGES = ("raysearch", "torch", "ray", "optuna", "segmentation-models-pytorch", "albumentations")
+ALL_FAILED, INTERRUPTED = 1, 130
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command asks for.
+
+    Attributes:
+        named: the study as it was typed, a name or a path.
+        replaced: networks of the YAML that the profile has put others in place of.
+        notes: what is said aloud before the plan.
+    """
+
+    study: Study
+    output: Path
+    seed: int
+    command: str
+    named: str
+    address: str | None = None
+    replaced: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A job whose input is checked, on a cluster that is joined."""
+
+    job: Job
+    prepared: Prepared
+    slots: cluster.Slots
+    parameters: dict[str, int]
+
+    @property
+    def study(self) -> Study:
+        return self.prepared.study
+
+    @property
+    def launcher(self) -> str:
+        asked = self.study.resources.launcher
+        return self.slots.launcher if asked == "auto" else asked
+
+    @property
+    def weights(self) -> Path:
+        """Where pretrained weights lie, once for all searches of an output folder."""
+        return self.job.output.resolve() / "weights"
+
+    def context(self, run: RunFolder) -> Context:
+        slots, resources = self.slots, self.study.resources
+        return Context(
+            run=run.path,
+            root=self.prepared.root,
+            cache=self.prepared.cache,
+            weights=self.weights,
+            digest=self.prepared.data.digest,
+            study=self.study,
+            slots=slots,
+            launcher=self.launcher,
+            loader_workers=loader_workers(resources, slots.cpus, slots.gpus),
+        )
+
+
+@contextmanager
+def made_ready(job: Job) -> Iterator[Ready]:
+    """Check all input before anything is reserved or written; then join the cluster.
+
+    Raises:
+        RaysearchError: anything that cannot be used, with what, where and the repair.
+    """
+    find_device()
+    parameters = count_parameters(job.study)
+    prepared = prepare(job.study, job.output, job.seed)
+    study, notes = bring_weights(prepared.study, job.output.resolve() / "weights")
+    prepared = replace(prepared, study=study, notes=(*job.notes, *prepared.notes, *notes))
+    cluster.join(job.address)
+    try:
+        slots = cluster.slots(study.resources)
+        if slots.workers > 1 and study.resources.launcher == "inline":
+            raise ConfigError(
+                f"resources.launcher: inline trains one worker a trial, not {slots.workers}; "
+                "leave it at auto, or set workers_per_trial: 1"
+            )
+        yield Ready(job, prepared, slots, parameters)
+    finally:
+        cluster.leave()
+
+
+def plan(job: Job) -> int:
+    """Check all input and print the plan, without training."""
+    with made_ready(job) as ready:
+        show_plan(make_console(), _plan(ready, job.output / job.study.name))
+    return 0
+
+
+def begin(job: Job) -> int:
+    """Start a new search in a folder of its own; return the command's exit code."""
+    with made_ready(job) as ready:
+        run = RunFolder.create(job.output, job.study.name)
+        with run.lock():
+            run.write("study.yaml", to_yaml(ready.study))
+            write_json(run.splits_file, asdict(ready.prepared.data.splits))
+            run.describe(
+                command=job.command,
+                named=job.named,
+                seed=job.seed,
+                replaced={name: dict(spec) for name, spec in job.replaced.items()},
+                profile=ready.study.profile,
+                data_digest=ready.prepared.data.digest,
+                splits=ready.prepared.data.splits.mode,
+                notes=list(ready.prepared.notes),
+                versions={name: version(name) for name in PACKAGES},
+                sessions=[],
+            )
+            return _search(ready, run)
+
+
+def resume(run: RunFolder, study: Study, job: Job) -> int:
+    """Finish an interrupted search, or extend a finished one; return the command's exit code.
+
+    Args:
+        study: the run's own, with the budget changed as asked for.
+
+    Raises:
+        RunError: the data are not those that the search was started with.
+    """
+    job = replace(job, study=study, seed=run.info["seed"])
+    with run.lock(), made_ready(job) as ready:
+        found, known = ready.prepared.data.digest, run.info["data_digest"]
+        if found != known:
+            raise RunError(
+                f"{ready.prepared.root}: the data have changed since {run.path} was started "
+                f"(digest {found}, not {known}); start a new search with --start-from {run.path}"
+            )
+        run.write("study.yaml", to_yaml(ready.study))
+        return _search(ready, run)
+
+
+def resumed_study(run: RunFolder, trials: str | None, minutes: float | None) -> Study:
+    """Return a run's study, with its budget as asked for: trials as 40, or +20 to add to it."""
+    study = load_study(str(run.study_file))
+    budget = study.budget
+    if trials is not None:
+        begun = len(run.numbers()) if trials.startswith("+") else 0
+        budget = budget.model_copy(update={"trials": begun + int(trials), "minutes": None})
+    if minutes is not None:
+        budget = budget.model_copy(update={"minutes": spent(run) / 60 + minutes})
+    return study.model_copy(update={"budget": budget})
+
+
+def spent(run: RunFolder) -> float:
+    """Return the seconds that a search has run, over all its sessions."""
+    return sum(end - begin for begin, end in sessions(run))
+
+
+def sessions(run: RunFolder) -> list[tuple[float, float]]:
+    """Return begin and end of each session; one that was killed ends with its last epoch."""
+    known = run.info.get("sessions", [])
+    times = [metrics["time"] for record in run.trials() for metrics in record.history]
+    found = []
+    for number, (begin, end) in enumerate(known):
+        later = [b for b, _ in known[number + 1 :]]
+        until = min(later, default=float("inf"))
+        last = max((t for t in times if begin <= t < until), default=begin)
+        found.append((begin, last if end is None else end))
+    return found
+
+
+def _search(ready: Ready, run: RunFolder) -> int:
+    """Run one session in a run folder that is ours, and write what it came to."""
+    study, minutes = ready.study, ready.study.budget.minutes
+    before = sessions(run)
+    seconds = max(0.0, minutes * 60 - spent(run)) if minutes is not None else None
+    console = make_console()
+    show_plan(console, _plan(ready, run.path))
+    begun = time.time()
+    run.describe(sessions=[*before, (begun, None)])
+    progress, tracking = Progress(console, ready.slots.trials), MlflowTracking()
+    try:
+        context = ready.context(run)
+        cause = search(run, study, context, ready.job.seed, seconds, [tracking, progress])
+    finally:
+        progress.close()
+        run.describe(sessions=[*before, (begun, time.time())])
+    tracking.search_ended(_close(ready, run))
+    return _report(console, run, study, cause)
+
+
+def _close(ready: Ready, run: RunFolder) -> dict[str, Any]:
+    """Write the leaderboard and the summary."""
+    data, study = ready.prepared.data, ready.study
+    leaderboard.write_leaderboard(run, study)
+    pixels = torch.from_numpy(data.cache.class_pixels[list(data.indices("val"))].sum(0))
+    share = leaderboard.busy_share(run.trials(), ready.slots.trials, sessions(run))
+    return leaderboard.write_summary(
+        run,
+        study,
+        seconds=spent(run),
+        busy_share=share,
+        background_miou=background_miou(pixels),
+        device=str(find_device()),
+    )
+
+
+def _report(console: Console, run: RunFolder, study: Study, cause: str | None) -> int:
+    """Print the results; return the exit code."""
+    ended = [record for record in run.trials() if record.state != "running"]
+    if ended and all(record.state == "failed" for record in ended):
+        first = ended[0].number
+        console.print(f"[bold red]every trial failed.[/] The first, trial {first}, with:")
+        console.print(run.error(first).rstrip(), markup=False, soft_wrap=True)
+        return ALL_FAILED
+    show_results(console, run, study)
+    if cause == "interrupted":
+        console.print("[yellow]interrupted[/]; finish the search with the --resume above")
+        return INTERRUPTED
+    return 0
+
+
+def _plan(ready: Ready, output: Path) -> Plan:
+    study, slots, data = ready.study, ready.slots, ready.prepared.data
+    workers = "1 worker" if slots.workers == 1 else f"{slots.workers} workers"
+    gpus = f" + {slots.gpus:g} GPU" if slots.gpus else ""
+    networks = [
+        Network(name, study.networks[name], count, ready.job.replaced.get(name))
+        for name, count in ready.parameters.items()
+    ]
+    return Plan(
+        study=study,
+        data_path=ready.prepared.root,
+        images={name: len(data.indices(name)) for name in ("train", "val", "test")},
+        class_share=dict(zip(study.data.classes, data.class_frequency.tolist(), strict=True)),
+        digest=data.digest,
+        splits=data.splits.mode,
+        networks=networks,
+        rungs=rungs(study),
+        slots=slots.trials,
+        per_trial=f"{workers} x {slots.cpus} CPU{gpus}",
+        launcher=ready.launcher,
+        device=str(find_device()),
+        output=output,
+        notes=ready.prepared.notes,
+    )
+
+
+def overfit(job: Job) -> int:
+    """Learn one batch by heart with each network; return 0 where all of them can."""
+    with made_ready(job) as ready, tempfile.TemporaryDirectory() as folder:
+        console, learned = make_console(), []
+        study, starts = ready.study, ready.study.start_values()
+        for name in ready.parameters:
+            start = next((s for s in starts if s.get("architecture") == name), {})
+            recipe = study.recipe({**start, "architecture": name}, job.seed)
+            value = overfit_batch(
+                recipe,
+                fetch(study.network_spec(recipe), ready.weights),
+                study.what,
+                ready.prepared.data,
+                Path(folder),
+                Machine(threads=cluster.available_cpus()),
+                partial(_show_step, console, name),
+            )
+            learned.append(value > LEARNED)
+            verdict = "[green]learns[/]" if learned[-1] else f"[red]stays below {LEARNED}[/]"
+            console.print(f"{name} {verdict}: mIoU {value:.3f} on one batch")
+    return 0 if all(learned) else 1
+
+
+def _show_step(console: Console, name: str, step: int, loss: float, miou: float) -> None:
+    console.print(f"  {name} step {step:>3}  loss {loss:.4f}  mIoU {miou:.3f}")
