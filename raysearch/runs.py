@@ -62,7 +62,7 @@ def list_runs(console: Console, output: str) -> None:
     if not runs:
         console.print(f"{escape(output)} holds no search yet; run one, such as `make animals`")
         return
-    table = Table(box=None, padding=(0, 2), header_style="bold", pad_edge=False)
+    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for title in ("study", "run", "state", "trials", "best", "started", "took"):
         table.add_column(title, no_wrap=title in ("study", "run"))
     damaged = []
@@ -80,14 +80,14 @@ def list_runs(console: Console, output: str) -> None:
 def _row(run: RunFolder) -> list[str]:
     found, study = status(run), _study(run)
     best = best_trial(found.trials, study.objective)
-    where = f"{study.objective.metric} {number(best.value)} (trial {best.number})" if best else "-"
+    value = f"{study.objective.metric} {number(best.value)}" if best else "-"
     started = run.info["started"]
     return [
         escape(study.name),
         run.path.name,
         f"[{STYLES[found.state]}]{found.state}[/]",
         states_text(count_states(found.trials)),
-        where,
+        value,
         time.strftime("%Y-%m-%d %H:%M", time.localtime(started)),
         duration(_seconds(found, started)),
     ]

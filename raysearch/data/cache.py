@@ -124,10 +124,11 @@ def open_cache(reader: Reader, samples: Sequence[Sample], folder: Path) -> Cache
     digest = _combine(reader, samples, image_digests, target_digests)
     cache = Cache(folder / digest[:16])
     try:
-        if not cache.path.is_dir():
+        if not _complete(cache.path):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f"{digest[:16]}.lock"):
-                if not cache.path.is_dir():
+                if not _complete(cache.path):
+                    shutil.rmtree(cache.path, ignore_errors=True)
                     _build(reader, samples, cache.path, digest, image_digests)
     except OSError as error:
         raise DataError(
@@ -135,6 +136,11 @@ def open_cache(reader: Reader, samples: Sequence[Sample], folder: Path) -> Cache
             "name another folder in resources.cache"
         ) from error
     return cache
+
+
+def _complete(path: Path) -> bool:
+    """Whether nobody has cleaned up some of the files since the cache was built."""
+    return all((path / name).is_file() for name in ("index.json", "images.npy", "masks.npy"))
 
 
 def data_digest(reader: Reader, samples: Sequence[Sample]) -> str:

@@ -34,7 +34,7 @@ def draw_search(run: RunFolder, study: Study) -> list[Path]:
         return []
     return [
         pictures.learning_curves(records, study.objective, run.path / CURVES),
-        pictures.best_so_far(records, study.objective, run.info["started"], run.path / BEST),
+        pictures.best_so_far(records, study.objective, run.clock(), run.path / BEST),
     ]
 
 

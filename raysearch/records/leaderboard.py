@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raysearch.config import Objective, Study
@@ -39,14 +39,18 @@ def _score(record: TrialRecord) -> float | None:
 
 
 def best_over_time(
-    records: Sequence[TrialRecord], objective: Objective, started: float
+    records: Sequence[TrialRecord], objective: Objective, clock: Callable[[float], float]
 ) -> list[tuple[float, float, TrialRecord]]:
-    """Return each new best of a search: minutes since `started`, value, and the trial."""
+    """Return each new best of a search: minutes into it, value, and the trial.
+
+    Args:
+        clock: of the run folder.
+    """
     told = [(m["time"], m[objective.metric], r) for r in unfailed(records) for m in r.history]
     steps: list[tuple[float, float, TrialRecord]] = []
     for seconds, value, record in sorted(told, key=lambda one: one[0]):
         if objective.better(value, steps[-1][1] if steps else None):
-            steps.append(((seconds - started) / 60, value, record))
+            steps.append((clock(seconds) / 60, value, record))
     return steps
 
 

@@ -31,6 +31,7 @@ METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's own limits.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
 }
@@ -119,7 +120,10 @@ class MlflowTree:
         self.client.update_run(self.parent, status="RUNNING")
 
     def close(self) -> None:
-        """Record what came of the search; without a summary, that it was broken off."""
+        """Record what came of the search; one without a summary was broken off."""
+        for number in self.run.numbers():
+            if number in self.children and self.run.trial(number).state == "running":
+                self.client.set_terminated(self.children[number], "KILLED")
         summary = self.run.summary()
         if not summary:
             self.client.set_terminated(self.parent, "KILLED")
@@ -136,7 +140,8 @@ class MlflowTree:
         for path in [*files, *sorted(run.path.glob("*.png"))]:
             if path.is_file():
                 self.client.log_artifact(self.parent, str(path))
-        self.client.set_terminated(self.parent, "FINISHED", _milliseconds(when))
+        status = "KILLED" if trials["running"] else "FINISHED"
+        self.client.set_terminated(self.parent, status, _milliseconds(when))
 
     def trial(self, number: int) -> None:
         """Bring one trial's run up to date with its folder."""

@@ -1,6 +1,6 @@
 """Figures of a search: learning curves, the best value over time, and predictions beside labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from raysearch.records.run_folder import TrialRecord
 from raysearch.records.style import INK, LINES, QUIET, WRONG, class_colours, figure, save, tidy
 
 Panel = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+GAP = 0.04  # Of a panel's width.
 FADED = ("pruned", "failed", "stopped")
 
 
@@ -80,19 +81,22 @@ def _name_best(axes: Axes, record: TrialRecord, colour: str) -> None:
 
 
 def best_so_far(
-    records: Sequence[TrialRecord], objective: Objective, started: float, path: Path
+    records: Sequence[TrialRecord],
+    objective: Objective,
+    clock: Callable[[float], float],
+    path: Path,
 ) -> Path:
     """Draw the best value over the minutes of a search, coloured by architecture.
 
     Args:
-        started: when the search began, in Unix seconds.
+        clock: of the run folder.
     """
-    steps = best_over_time(records, objective, started)
+    steps = best_over_time(records, objective, clock)
     drawn = figure(7.2, 3.6)
     axes = drawn.subplots()
     tidy(axes, f"Best {objective.metric} so far", "minutes", objective.metric)
     told = [(m["time"], m[objective.metric]) for r in unfailed(records) for m in r.history]
-    minutes = [(seconds - started) / 60 for seconds, _ in told]
+    minutes = [clock(seconds) / 60 for seconds, _ in told]
     axes.scatter(minutes, [value for _, value in told], s=5, color="#d5d5d5", lw=0)
     if steps:
         end = max(minutes)
@@ -176,21 +180,18 @@ def predictions(
         ignore_index: pixels of the label that do not count; white, and never an error.
     """
     colours = class_colours(len(classes))
-    drawn = figure(8.0, 0.75 + sum(_row_height(image) for image, _, _ in panels))
-    heights = [_row_height(image) for image, _, _ in panels]
-    grid = drawn.subplots(len(panels), 4, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for row, (image, label, prediction) in zip(grid, panels, strict=True):
-        shown = (
-            _three_bands(image),
-            _coloured(label, image, colours, ignore_index),
-            _coloured(prediction, image, colours, ignore_index),
-            _errors(image, label, prediction, ignore_index),
-        )
-        for axes, picture in zip(row, shown, strict=True):
-            axes.imshow(picture, interpolation="nearest")
-            axes.set_axis_off()
-    for axes, title in zip(grid[0], ("image", "label", "prediction", "error"), strict=True):
-        axes.set_title(title, loc="left", fontsize=9, color=INK, fontweight="bold")
+    strips = [_strip(panel, colours, ignore_index) for panel in panels]
+    heights = [7.8 * strip.shape[0] / strip.shape[1] for strip in strips]
+    drawn = figure(8.0, 0.75 + sum(heights))
+    column = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, strip in zip(column, strips, strict=True):
+        axes.imshow(strip, interpolation="nearest")
+        axes.set_axis_off()
+    for place, title in enumerate(("image", "label", "prediction", "error")):
+        column[0].text(
+            place * (1 + GAP) / (4 + 3 * GAP), 1.02, title, transform=column[0].transAxes,
+            fontsize=9, color=INK, fontweight="bold", va="bottom",
+        )  # fmt: skip
     present = np.unique(np.concatenate([np.unique(p[i]) for p in panels for i in (1, 2)]))
     handles = [Patch(color=colours[c], label=classes[c]) for c in present if 0 < c < len(classes)]
     handles.append(Patch(color=WRONG, label="wrong"))
@@ -198,8 +199,21 @@ def predictions(
     return save(drawn, path)
 
 
-def _row_height(image: NDArray[np.uint8]) -> float:
-    return float(np.clip(1.95 * image.shape[0] / image.shape[1], 0.8, 3.2))
+def _strip(panel: Panel, colours: NDArray[np.float64], ignored: int) -> NDArray[np.uint8]:
+    """Image, label, prediction and error in one row, a white gap between two."""
+    image, label, prediction = panel
+    height, width = label.shape
+    strip = np.ones((height, round((4 + 3 * GAP) * width), 3))
+    shown = (
+        _three_bands(image),
+        _coloured(label, image, colours, ignored),
+        _coloured(prediction, image, colours, ignored),
+        _errors(image, label, prediction, ignored),
+    )
+    for place, picture in enumerate(shown):
+        left = round(place * (1 + GAP) * width)
+        strip[:, left : left + width] = picture
+    return (255 * strip).astype(np.uint8)
 
 
 def _three_bands(image: NDArray[np.uint8]) -> NDArray[np.float64]:

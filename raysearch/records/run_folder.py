@@ -159,6 +159,20 @@ class RunFolder:
         known = self.info if self.info_file.is_file() else {}
         write_json(self.info_file, known | values)
 
+    def clock(self) -> Callable[[float], float]:
+        """Return what turns Unix seconds into seconds of search, the pauses between sessions out.
+
+        run.json's `sessions` lists begin and end of each; the end of one that runs is null.
+        """
+        info = self.info
+        sessions = info.get("sessions") or [(info["started"], None)]
+
+        def searched(moment: float) -> float:
+            ends = [(begin, math.inf if end is None else end) for begin, end in sessions]
+            return sum(max(0.0, min(moment, end) - begin) for begin, end in ends)
+
+        return searched
+
     def summary(self) -> dict[str, Any]:
         """Return what summary.json holds; empty before the search's first end."""
         return read_json(self.summary_file) if self.summary_file.is_file() else {}

@@ -13,16 +13,26 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from raysearch.config import Study
 from raysearch.records.run_folder import TrialRecord
+from raysearch.training.optimisation import warmup_fraction
 
 
 def first_rung(study: Study) -> int:
     """Return the epoch of the first rung: the budget's share, and after the longest warm-up."""
     epochs = study.budget.epochs
-    dimension = study.space.get("warmup")
-    ends = dimension.ends() if dimension else [study.fixed.get("warmup", 0.025)]
-    warmups = [*ends, *(point.get("warmup", 0.0) for point in study.start)]
-    after_warmup = math.floor(max(map(float, warmups)) * epochs) + 1
+    points = [*study.start_values(), *_corners(study)]
+    warmup = max(warmup_fraction(study.recipe({**_middle(study), **point})) for point in points)
+    after_warmup = math.floor(warmup * epochs) + 1
     return min(epochs, max(math.ceil(study.budget.first_rung * epochs), after_warmup))
+
+
+def _middle(study: Study) -> dict[str, Any]:
+    return {key: dimension.ends()[0] for key, dimension in study.space.items()}
+
+
+def _corners(study: Study) -> list[dict[str, Any]]:
+    """Values of the space that a warm-up depends on, at their ends."""
+    ends = [study.space[key].ends() if key in study.space else [] for key in ("warmup", "schedule")]
+    return [{"warmup": w} for w in ends[0]] + [{"schedule": s} for s in ends[1]] + [{}]
 
 
 def rungs(study: Study) -> list[int]:
@@ -45,6 +55,7 @@ class _Known:
 class AshaByArchitecture(FIFOScheduler):
     """One ASHA for each architecture. `stopped` holds the numbers of the trials it has cut.
 
+    Trials are compared by their best value so far: learning curves dip, and the best epoch is kept.
     Rungs of an earlier session are filled from the trials' histories, so that a resumed search
     compares against everything that was ever measured.
     """
@@ -64,7 +75,7 @@ class AshaByArchitecture(FIFOScheduler):
         if architecture not in self.by_architecture:
             self.by_architecture[architecture] = ASHAScheduler(
                 time_attr="epoch",
-                metric=self.study.objective.metric,
+                metric="best",
                 mode=self.study.objective.mode,
                 max_t=self.study.budget.epochs,
                 grace_period=first_rung(self.study),

@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from raysearch.config import Study
 from raysearch.errors import ConfigError, RunError
 from raysearch.models.weights import fetch
 from raysearch.records import leaderboard
-from raysearch.records.files import write_json
+from raysearch.records.gallery import draw_search
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import (
     Network,
@@ -36,6 +36,7 @@ from raysearch.search.prepare import (
     loader_workers,
     prepare,
 )
+from raysearch.search.retention import Retention
 from raysearch.search.run import search
 from raysearch.search.schedule import rungs
 from raysearch.search.trial import Context
@@ -145,7 +146,7 @@ def begin(job: Job) -> int:
         run = RunFolder.create(job.output, job.study.name)
         with run.lock():
             run.write("study.yaml", to_yaml(ready.study))
-            write_json(run.splits_file, asdict(ready.prepared.data.splits))
+            run.write(run.splits_file.name, ready.prepared.data.splits.to_json())
             run.describe(
                 command=job.command,
                 named=job.named,
@@ -221,12 +222,14 @@ def _search(ready: Ready, run: RunFolder) -> int:
     show_plan(console, _plan(ready, run.path))
     begun = time.time()
     run.describe(sessions=[*before, (begun, None)])
-    progress, tracking = Progress(console, ready.slots.trials), MlflowTracking()
+    progress = Progress(console, ready.slots.trials)
+    tracking, retention = MlflowTracking(), Retention()
+    listeners = [retention, tracking, progress]
     try:
-        context = ready.context(run)
-        cause = search(run, study, context, ready.job.seed, seconds, [tracking, progress])
+        cause = search(run, study, ready.context(run), ready.job.seed, seconds, listeners)
     finally:
         progress.close()
+        retention.close()
         run.describe(sessions=[*before, (begun, time.time())])
     tracking.search_ended(_close(ready, run))
     return _report(console, run, study, cause)
@@ -236,6 +239,7 @@ def _close(ready: Ready, run: RunFolder) -> dict[str, Any]:
     """Write the leaderboard and the summary."""
     data, study = ready.prepared.data, ready.study
     leaderboard.write_leaderboard(run, study)
+    draw_search(run, study)
     pixels = torch.from_numpy(data.cache.class_pixels[list(data.indices("val"))].sum(0))
     share = leaderboard.busy_share(run.trials(), ready.slots.trials, sessions(run))
     return leaderboard.write_summary(

@@ -19,10 +19,10 @@ from ray import tune
 
 from raysearch.cluster import Slots
 from raysearch.config import Recipe, Study
-from raysearch.data import Cache, Data, Splits, open_data
+from raysearch.data import Cache, Data, open_data
+from raysearch.data.splits import read_splits
 from raysearch.errors import DataError
 from raysearch.models.weights import fetch
-from raysearch.records.files import read_json
 
 ERROR = "error.txt"
 
@@ -158,9 +158,7 @@ def _data(context: Context) -> Data:
             f"{context.root}: the files here are not those that the search was started with "
             f"(digest {found.digest}, not {digest}); bring the same data to every node"
         )
-    parts = read_json(context.run / "splits.json")
-    named = {name: tuple(parts[name]) for name in ("train", "val", "test", "dropped")}
-    return Data(found, Splits(**named, mode=parts["mode"]), len(config.classes))
+    return Data(found, read_splits(context.run / "splits.json"), len(config.classes))
 
 
 def _note_failure(folder: Path, error: Exception) -> None:

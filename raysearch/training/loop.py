@@ -62,6 +62,7 @@ class Training:
         self.recipe, self.task, self.data, self.objective = recipe, task, data, objective
         self.folder, self.machine = folder, machine
         self.device = machine.device or find_device()
+        folder.mkdir(parents=True, exist_ok=True)
         prepare(recipe.seed, machine.threads, self.device)
         network = build(spec, task).to(self.device)
         self.parameters = sum(p.numel() for p in network.parameters())
@@ -165,13 +166,9 @@ class Training:
         return losses
 
     def micro_batches(self, images: Tensor, masks: Tensor) -> Iterator[tuple[Any, bool]]:
-        parts = list(
-            zip(
-                images.chunk(self.recipe.accumulation),
-                masks.chunk(self.recipe.accumulation),
-                strict=True,
-            )
-        )
+        """Yield the parts of a share, equally many on every rank, and which is the last."""
+        count = self.recipe.accumulation
+        parts = list(zip(images.tensor_split(count), masks.tensor_split(count), strict=True))
         for number, part in enumerate(parts, start=1):
             yield part, number == len(parts)
 
@@ -211,7 +208,7 @@ class Training:
     def close_epoch(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Judge an epoch, write its checkpoints and its line of the history."""
         epoch, value = metrics["epoch"], metrics[self.objective.metric]
-        self.schedule.epoch(value)
+        self.schedule.epoch(value if self.objective.mode == "max" else -value)
         improved = self.objective.better(value, self.best)
         if improved:
             self.best, self.best_epoch = value, epoch

@@ -237,6 +237,9 @@ class Loss(nn.Module):
         for name, term in self.terms.items():
             for field, attribute in TERMS[name].live.items():
                 values[field] = getattr(term, attribute)
+            if isinstance(term, CrossEntropy):
+                weighted = term.class_weights is not None
+                values["class_weights"] = "frequency" if weighted else "none"
         return values
 
 

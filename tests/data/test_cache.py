@@ -129,6 +129,14 @@ def test_killed_builder_leaves_nothing_false(plain_root: Path, tmp_path: Path) -
     assert len(cache) == 12
 
 
+def test_cache_that_lost_a_file_is_built_again(plain_root: Path, tmp_path: Path) -> None:
+    before = build(plain_root, tmp_path)
+    (before.path / "masks.npy").unlink()
+    after = build(plain_root, tmp_path)
+    assert after == before
+    assert after.mask(0).any()
+
+
 def test_digest_is_known_before_the_build(plain_root: Path, tmp_path: Path) -> None:
     reader = Format(plain_root, config())
     digest = data_digest(reader, reader.samples())

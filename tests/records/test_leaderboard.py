@@ -109,8 +109,9 @@ def test_best_over_time_leaves_failures_out(run: RunFolder) -> None:
     add_trial(run, 0, 0.3)
     add_trial(run, 1, 0.5, started=fakes.STARTED + 60)
     add_trial(run, 2, 0.9, state="failed")
-    steps = best_over_time(run.trials(), Objective(), fakes.STARTED)
+    run.describe(sessions=[(fakes.STARTED, fakes.STARTED + 40), (fakes.STARTED + 60, None)])
+    steps = best_over_time(run.trials(), Objective(), run.clock())
     values = [value for _, value, _ in steps]
     assert values == sorted(values)
     assert steps[-1][2].number == 1
-    assert steps[-1][0] == pytest.approx(1.5)
+    assert steps[-1][0] == pytest.approx((90 - 20) / 60)

@@ -106,6 +106,21 @@ def test_metrics_stand_at_their_epoch_and_time(recorded_run: RunFolder) -> None:
     assert parent(run).info.status == "KILLED"
 
 
+def test_a_search_that_is_broken_off_does_not_seem_to_run(recorded_run: RunFolder) -> None:
+    run, study, tracking = recorded_run, fakes.study(), MlflowTracking()
+    add_trial(run, 0, 0.5, state="running")
+    search(run, study, tracking, range(1, 2))
+    assert parent(run).info.status == "KILLED"
+    assert children(run)["0"].info.status == "KILLED"
+    tracking = MlflowTracking()
+    tracking.search_started(run, study)
+    tracking.trial_started(run.trial(0))
+    tracking.trial_ended(add_trial(run, 0, 0.5))
+    tracking.search_ended(write_summary(run, study, seconds=9, busy_share=0.9))
+    assert parent(run).info.status == "FINISHED"
+    assert children(run)["0"].info.status == "FINISHED"
+
+
 def test_a_resumed_search_repeats_nothing(recorded_run: RunFolder) -> None:
     run, study = recorded_run, fakes.study()
     add_trial(run, 0, 0.5)

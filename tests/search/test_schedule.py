@@ -19,7 +19,7 @@ def trial(number: int, architecture: str) -> Any:
 def report(asha: AshaByArchitecture, number: int, architecture: str, value: float) -> str:
     it = trial(number, architecture)
     asha.on_trial_add(None, it)
-    return asha.on_trial_result(None, it, {"epoch": 3, "miou": value})
+    return asha.on_trial_result(None, it, {"epoch": 3, "best": value})
 
 
 def test_a_weak_trial_is_stopped_within_its_architecture_only(study: Study) -> None:
@@ -33,14 +33,14 @@ def test_a_weak_trial_is_stopped_within_its_architecture_only(study: Study) -> N
 
 def test_earlier_sessions_fill_the_rungs(study: Study) -> None:
     recipe = Recipe(architecture="unet")
-    history = [{"epoch": epoch, "miou": 0.1 * epoch} for epoch in range(1, 13)]
+    history = [{"epoch": epoch, "best": 0.1 * epoch} for epoch in range(1, 13)]
     earlier = [TrialRecord(number, recipe, history=history) for number in range(3)]
     assert report(AshaByArchitecture(study, earlier), 9, "unet", 0.1) == "STOP"
     assert report(AshaByArchitecture(study), 9, "unet", 0.1) == "CONTINUE"
 
 
 def test_a_trial_taken_up_again_is_compared_once(study: Study) -> None:
-    history = [{"epoch": 3, "miou": 0.2}]
+    history = [{"epoch": 3, "best": 0.2}]
     asha = AshaByArchitecture(study, [TrialRecord(7, Recipe(architecture="unet"), history=history)])
     assert report(asha, 7, "unet", 0.9) == "CONTINUE"
     assert report(asha, 8, "unet", 0.1) == "STOP"
@@ -51,7 +51,7 @@ def test_a_last_or_failed_result_is_never_cut(study: Study) -> None:
     it = trial(0, "unet")
     asha.on_trial_add(None, it)
     assert asha.on_trial_result(None, it, {"failed": "exception"}) == "CONTINUE"
-    last = {"epoch": 12, "miou": 0.0, "finished": "max epochs"}
+    last = {"epoch": 12, "best": 0.0, "finished": "max epochs"}
     assert asha.on_trial_result(None, it, last) == "CONTINUE"
     assert not asha.stopped
 

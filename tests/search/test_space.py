@@ -28,7 +28,12 @@ def test_a_conditional_value_exists_only_where_its_condition_holds(
 
 
 def test_a_start_point_stands_also_outside_the_space(study: Study) -> None:
-    start = {"architecture": "unet", "learning_rate": 0.01, "batch_size": 4, "loss": "cross_entropy"}
+    start = {
+        "architecture": "unet",
+        "learning_rate": 0.01,
+        "batch_size": 4,
+        "loss": "cross_entropy",
+    }
     journal = optuna.create_study()
     journal.enqueue_trial(told(study, start))
     trial = journal.ask()

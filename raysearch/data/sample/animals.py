@@ -4,6 +4,10 @@ One VOC root per class with RGB masks named in labelmap.txt. What tells the clas
 the pixels alone: sizes, format, mode, pose, ground and light have one distribution for all.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -43,19 +47,23 @@ def write(folder: Path, seed: int) -> None:
 def _write_root(root: Path, species: str, seed: int) -> None:
     for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / part).mkdir(parents=True)
-    number = 0
+    numbers = iter(range(sum(COUNTS.values())))
     for split, count in COUNTS.items():
-        names = [f"{number + offset:08d}" for offset in range(count)]
+        names = [f"{number:08d}" for number in islice(numbers, count)]
         lists = root / "ImageSets" / "Segmentation" / f"{split}.txt"
         lists.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-        for name in names:
-            random = np.random.default_rng([seed, CLASSES.index(species), number])
-            image, mask = scene(species, random)
-            coloured = np.zeros_like(image)
-            coloured[mask] = COLOURS[species]
-            _save(root / "JPEGImages" / f"{name}.png", image)
-            _save(root / "SegmentationClass" / f"{name}.png", coloured)
-            number += 1
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # list() takes the results, and with them what a thread raised.
+        list(pool.map(partial(_write_scene, root, species, seed), range(sum(COUNTS.values()))))
+
+
+def _write_scene(root: Path, species: str, seed: int, number: int) -> None:
+    random = np.random.default_rng([seed, CLASSES.index(species), number])
+    image, mask = scene(species, random)
+    coloured = np.zeros_like(image)
+    coloured[mask] = COLOURS[species]
+    _save(root / "JPEGImages" / f"{number:08d}.png", image)
+    _save(root / "SegmentationClass" / f"{number:08d}.png", coloured)
 
 
 def _save(path: Path, picture: NDArray[np.uint8]) -> None:

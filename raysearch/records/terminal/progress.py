@@ -24,10 +24,18 @@ class Progress(Listener):
 
     Args:
         slots: trials that run at once.
+        seconds: what is left of the budget's minutes; None takes them whole.
         heartbeat: at least so many seconds lie between two lines about running trials.
     """
 
-    def __init__(self, console: Console, slots: int, heartbeat: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(
+        self,
+        console: Console,
+        slots: int,
+        seconds: float | None = None,
+        heartbeat: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self.seconds = seconds
         self.console, self.slots, self.heartbeat = console, slots, heartbeat
         self.records: dict[int, TrialRecord] = {}
         self.latest: dict[int, Mapping[str, Any]] = {}
@@ -37,6 +45,8 @@ class Progress(Listener):
 
     def search_started(self, run: RunFolder, study: Study) -> None:
         self.study = study
+        if self.seconds is None and study.budget.minutes:
+            self.seconds = study.budget.minutes * 60
         self.records = {record.number: record for record in run.trials()}
         self.before = self._done()
         self.started = self.spoken = time.monotonic()
@@ -95,7 +105,7 @@ class Progress(Listener):
     def time_left(self) -> float | None:
         """Seconds to the first limit of the budget; None before there is anything to judge by."""
         budget = self.study.budget
-        limits = [budget.minutes * 60 - self.elapsed] if budget.minutes else []
+        limits = [self.seconds - self.elapsed] if self.seconds is not None else []
         done = self._done()
         if budget.trials and done > self.before:
             limits.append((budget.trials - done) * self.elapsed / (done - self.before))

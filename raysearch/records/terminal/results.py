@@ -1,6 +1,7 @@
 """The results of a search: leaderboard, what was learned, where it all is, what to type next."""
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def show_results(console: Console, run: RunFolder, study: Study) -> None:
         console.print(f"\n[red]trial {failed.number} failed:[/] {escape(_last_line(run, failed))}")
     _show_importances(console, importances(run.journal))
     console.print()
-    console.print(_outcome(records, summary, study.objective, run.info["started"]))
+    console.print(_outcome(records, summary, study.objective, run.clock()))
     console.print()
     console.print(_places(run))
     _show_next(console, run, study)
@@ -88,15 +89,18 @@ def _show_importances(console: Console, learned: Importances) -> None:
 
 
 def _outcome(
-    records: Sequence[TrialRecord], summary: Mapping[str, Any], objective: Objective, started: float
+    records: Sequence[TrialRecord],
+    summary: Mapping[str, Any],
+    objective: Objective,
+    clock: Callable[[float], float],
 ) -> Table:
-    steps = best_over_time(records, objective, started)
+    steps = best_over_time(records, objective, clock)
     shown = facts()
     if steps:
         _, value, record = steps[-1]
         where = f"trial {record.number}, {record.recipe.architecture}"
         shown.add_row("best", f"{objective.metric} {number(value)} ({escape(where)})")
-        minutes = max(m["time"] - started for r in records for m in r.history) / 60
+        minutes = max(clock(m["time"]) for r in records for m in r.history) / 60
         line = sparkline([(at, value) for at, value, _ in steps], minutes)
         shown.add_row("best so far", f"{line} over {duration(60 * minutes)}")
     if summary.get("background_miou") is not None:
@@ -137,17 +141,19 @@ def _nearest(path: Path) -> str:
 
 
 def _show_next(console: Console, run: RunFolder, study: Study) -> None:
-    default = run.output == Path("results").absolute()
-    output = "" if default else f" --output {_nearest(run.output)}"
+    default, info = run.output == Path("results").absolute(), run.info
+    output = "" if default else f" --output {shlex.quote(_nearest(run.output))}"
+    named = shlex.quote(info.get("named", study.name))
+    seed = f" --seed {info['seed']}" if info.get("seed") else ""
     commands = {
         "make ui": "every trial in MLflow" if default else "",
         f"python -m raysearch.runs show {run.name}{output}": "this page again",
-        f"python -m raysearch.tune {study.name} --resume{output} --trials +20": "search on",
-        f"python -m raysearch.tune {_nearest(run.best_file)}": "train the best trial again",
+        f"python -m raysearch.tune {named} --resume {run.name} --trials +20{output}": "search on",
+        f"python -m raysearch.tune {shlex.quote(_nearest(run.best_file))}{seed}{output}": (
+            "train the best trial again" if run.best_file.is_file() else ""
+        ),
     }
-    shown = Table.grid(padding=(0, 3))
+    console.print("\n[bold]next[/]")
     for command, what in commands.items():
         if what:
-            shown.add_row(f"  [cyan]{escape(command)}[/]", f"[dim]{what}[/]")
-    console.print("\n[bold]next[/]")
-    console.print(shown)
+            console.print(f"  [cyan]{escape(command)}[/]  [dim]{what}[/]", soft_wrap=True)

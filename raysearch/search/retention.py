@@ -1,0 +1,52 @@
+"""Which checkpoints stay: the best epoch of the best trials, and the last one of running trials."""
+
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from raysearch.config import Objective, Study
+from raysearch.records.leaderboard import ranked
+from raysearch.records.listener import Listener
+from raysearch.records.run_folder import RunFolder, TrialRecord
+
+BEST_TRIALS, OF_EACH_ARCHITECTURE = 20, 3
+
+
+class Retention(Listener):
+    """Deletes the other checkpoints as trials end, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(1, "retention")
+
+    def search_started(self, run: RunFolder, study: Study) -> None:
+        self.run, self.objective = run, study.objective
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        self.pool.submit(delete_others, self.run, self.objective)
+
+    def close(self) -> None:
+        """Wait until what is to be deleted is deleted."""
+        self.pool.shutdown()
+
+
+def delete_others(run: RunFolder, objective: Objective) -> None:
+    """Delete the checkpoints that need not stay."""
+    records = run.trials()
+    kept = kept_trials(records, objective)
+    for record in records:
+        if record.state == "running":
+            continue
+        folder = run.trial_folder(record.number)
+        shutil.rmtree(folder / "last", ignore_errors=True)
+        if record.number not in kept:
+            shutil.rmtree(folder / "best", ignore_errors=True)
+
+
+def kept_trials(records: Iterable[TrialRecord], objective: Objective) -> set[int]:
+    """Return the trials that keep their best epoch: the best 20, and the best 3 of each kind."""
+    scored = [record for record in ranked(records, objective) if record.value is not None]
+    kept = {record.number for record in scored[:BEST_TRIALS]}
+    for architecture in {record.recipe.architecture for record in scored}:
+        own = [r.number for r in scored if r.recipe.architecture == architecture]
+        kept.update(own[:OF_EACH_ARCHITECTURE])
+    return kept

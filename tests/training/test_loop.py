@@ -1,0 +1,237 @@
+"""The loop: same numbers after a resume and on two ranks, and what was sampled is what trains."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from raysearch.config import Objective, Recipe, Task
+from raysearch.data import Data, open_data
+from raysearch.errors import TrialError
+from raysearch.study import load_study
+from raysearch.training import checkpoint
+from raysearch.training.history import read_history
+from raysearch.training.live import check_live, live_values
+from raysearch.training.loop import Machine, Training
+from tests.data.voc_miniature import CLASSES, config, write_plain
+from tests.training.two_ranks import on_two_ranks
+
+TASK = Task("segmentation", 3, CLASSES)
+SPEC: dict[str, Any] = {"type": "unet", "width": 4, "depth": 2}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    folder = tmp_path_factory.mktemp("loop")
+    return open_data(config(), write_plain(folder / "voc"), folder / "cache", seed=0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "trial").mkdir()
+    yield tmp_path / "trial"
+
+
+def recipe(**values: Any) -> Recipe:
+    base = {"architecture": "unet", "image_size": 32, "crop_size": 32, "batch_size": 4, "epochs": 3}
+    return Recipe.model_validate({**base, **values})
+
+
+def training(data: Data, folder: Path, machine: Machine | None = None, **values: Any) -> Training:
+    machine = machine or Machine(device=CPU)
+    return Training(recipe(**values), SPEC, TASK, data, Objective(), folder, machine)
+
+
+def fit(trial: Training) -> list[dict[str, Any]]:
+    reports: list[dict[str, Any]] = []
+    trial.fit(reports.append)
+    return reports
+
+
+TIMES = ("seconds", "second", "time", "share", "memory")
+
+
+def numbers(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The metrics without what a clock or the memory says."""
+    return [{k: v for k, v in r.items() if not any(t in k for t in TIMES)} for r in reports]
+
+
+def test_every_epoch_is_reported_recorded_and_kept(data: Data, folder: Path) -> None:
+    reports = fit(training(data, folder))
+    assert [r["epoch"] for r in reports] == [1, 2, 3]
+    assert reports[-1]["finished"] == "max epochs"
+    assert read_history(folder) == reports
+    best = max(reports, key=lambda r: r["miou"])
+    kept = checkpoint.load(folder / "best")
+    assert kept is not None
+    assert kept.epoch == next(r["epoch"] for r in reports if r["miou"] == best["miou"])
+    assert (folder / "predictions.npz").is_file()
+
+
+@pytest.mark.parametrize("values", [{}, {"ema_decay": 0.9, "schedule": "plateau"}])
+def test_a_resumed_trial_ends_with_the_same_numbers(
+    data: Data, tmp_path: Path, values: dict[str, Any]
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    expected = fit(training(data, whole, **values))
+
+    class Killed(Exception):
+        pass
+
+    def kill(metrics: dict[str, Any]) -> None:
+        if metrics["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        training(data, broken, **values).fit(kill)
+    again = fit(training(data, broken, **values))
+    assert [r["epoch"] for r in again] == [3]
+    assert numbers(read_history(broken)) == numbers(expected)
+
+
+def test_a_trial_that_had_finished_reports_its_end_again(data: Data, folder: Path) -> None:
+    expected = fit(training(data, folder))
+    assert fit(training(data, folder)) == [expected[-1]]
+
+
+def test_a_damaged_newest_checkpoint_costs_one_epoch(
+    data: Data, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = fit(training(data, folder))
+    weights = folder / "last" / "epoch-0003" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    again = fit(training(data, folder))
+    assert "epoch-0003 is damaged" in caplog.text
+    assert numbers(again) == numbers(expected[2:])
+
+
+def on_rank(rank: int, data: Data, folder: Path, batch: int) -> list[dict[str, Any]]:
+    machine = Machine(rank=rank, world=2, device=CPU)
+    trial = training(data, folder, machine, batch_size=batch, augment_strength=1.0, epochs=2)
+    return fit(trial)
+
+
+class OnRank:
+    """A picklable call for a spawned rank."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __call__(self, rank: int) -> list[dict[str, Any]]:
+        return on_rank(rank, *self.arguments)
+
+
+@pytest.mark.parametrize("batch", [4, 3])
+def test_two_ranks_train_as_one(data: Data, tmp_path: Path, batch: int) -> None:
+    (tmp_path / "two").mkdir()
+    both = on_two_ranks(OnRank(data, tmp_path / "two", batch), tmp_path)
+    alone = fit(training(data, tmp_path / "one", batch_size=batch, augment_strength=1.0, epochs=2))
+    for reports in both:
+        for found, expected in zip(reports, alone, strict=True):
+            for key in ("miou", "pixel_accuracy", "lowest_iou"):
+                assert found[key] == pytest.approx(expected[key], abs=2e-3), key
+            # Each rank balances the boundary by its own share of a batch, so losses differ a little.
+            for key in ("loss", "val_loss"):
+                assert found[key] == pytest.approx(expected[key], abs=1e-2), key
+    assert read_history(tmp_path / "two") == both[0]
+
+
+def test_accumulation_leaves_the_number_of_steps(data: Data, folder: Path) -> None:
+    trial = training(data, folder, accumulation=2)
+    steps = len(trial.batches)
+    trial.train_epoch(1)
+    assert trial.schedule.steps == steps == math.ceil(len(data.indices("train")) / 4)
+
+
+def test_early_stopping_ends_a_trial_that_gains_nothing(data: Data, folder: Path) -> None:
+    values = {"learning_rate": 1e-12, "early_stopping": 2, "epochs": 9, "weight_decay": 0.0}
+    reports = fit(training(data, folder, **values))
+    last = reports[-1]
+    assert last["finished"] == "early stopping"
+    assert last["epoch"] == last["best_epoch"] + 2 < 9
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial(data: Data, folder: Path) -> None:
+    trial = training(data, folder)
+    with torch.no_grad():
+        next(trial.network.parameters()).fill_(math.nan)
+    with pytest.raises(TrialError, match="not finite"):
+        trial.train_epoch(1)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "float32"])
+def test_each_precision_trains_on_a_cpu(data: Data, folder: Path, precision: str) -> None:
+    trial = training(data, folder, precision=precision, epochs=1, learning_rate=1e-2)
+    before = [p.detach().clone() for p in trial.network.parameters()]
+    assert math.isfinite(fit(trial)[0]["loss"])
+    assert trial.precision.scaler.is_enabled() == (precision == "fp16")
+    after = list(trial.network.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_validation_measures_the_average_where_there_is_one(data: Data, folder: Path) -> None:
+    trial = training(data, folder, ema_decay=0.5, learning_rate=1e-2)
+    trial.train_epoch(1)
+    averaged = trial.validate()["val_loss"]
+    trial.ema = None
+    assert trial.validate()["val_loss"] != averaged
+
+
+def test_compiled_networks_are_saved_under_plain_names(data: Data, folder: Path) -> None:
+    trial = training(data, folder)
+    compiled = training(data, folder, compile=True)
+    assert list(trial.network.state_dict()) == list(compiled.network.state_dict())
+    assert type(compiled.ready).__name__ == "OptimizedModule"
+
+
+ANIMALS = load_study("animals")
+ENDS = [
+    (key, end)
+    for key, dimension in ANIMALS.space.items()
+    for end in dimension.ends()
+    if not key.startswith(("architecture", "network.", "schedule"))
+]
+
+
+@pytest.mark.parametrize(("key", "value"), ENDS)
+def test_each_searched_value_reaches_the_live_parts(
+    data: Data, folder: Path, key: str, value: Any
+) -> None:
+    terms = {"loss": "focal + dice"} if key.startswith("focal") else {}
+    trial = training(data, folder, **{**terms, key: value})
+    live = live_values(trial.optimizer, trial.schedule, trial.loss, trial.batches, trial.ema)
+    asked = trial.recipe.model_dump()[key]
+    assert live[key] == pytest.approx(asked)
+
+
+def test_a_schedule_reaches_the_optimizer(data: Data, folder: Path) -> None:
+    rates = {}
+    for name in ("multistep", "cosine", "one_cycle", "warm_restarts"):
+        trial = training(data, folder, schedule=name, epochs=10, warmup=0.1)
+        for _ in range(trial.schedule.total_steps // 2 - 1):
+            trial.optimizer.step()
+            trial.schedule.step()
+        rates[name] = round(trial.optimizer.param_groups[0]["lr"], 9)
+    assert len(set(rates.values())) == 4
+
+
+@pytest.mark.parametrize("key", ["learning_rate", "weight_decay", "boundary_weight", "crop_size"])
+def test_a_value_that_did_not_reach_its_part_fails_the_trial(
+    data: Data, folder: Path, key: str
+) -> None:
+    trial = training(data, folder)
+    live = live_values(trial.optimizer, trial.schedule, trial.loss, trial.batches, trial.ema)
+    check_live(trial.recipe, live)
+    with pytest.raises(TrialError, match=key):
+        check_live(trial.recipe, {**live, key: live[key] * 2})
+
+
+def test_a_torn_last_line_is_no_epoch(folder: Path) -> None:
+    lines = [json.dumps({"epoch": 1, "miou": 0.1}), '{"epoch": 2, "mi']
+    (folder / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert [m["epoch"] for m in read_history(folder)] == [1]
