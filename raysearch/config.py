@@ -8,7 +8,7 @@ a field of `Recipe`; `network.x` and `loss.x` reach one entry of the two mapping
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeGuard
 
 from pydantic import (
     BaseModel,
@@ -194,7 +194,11 @@ def _fields_at(model: type[BaseModel], loc: list[str]) -> list[str]:
     if loc[0] == "space":
         return [*Range.model_fields, *Choice.model_fields]
     inner = model.model_fields[loc[0]].annotation if loc[0] in model.model_fields else None
-    return _fields_at(inner, loc[1:]) if isinstance(inner, type) else []
+    return _fields_at(inner, loc[1:]) if _is_model(inner) else []
+
+
+def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 class _Conditional(Values):

@@ -18,8 +18,9 @@ from raysearch.config import Study
 from raysearch.errors import RaysearchError, RunError
 from raysearch.records.leaderboard import best_trial, count_states
 from raysearch.records.lock import Owner
-from raysearch.records.run_folder import RunFolder, TrialRecord, find_run, find_runs, point_latest
+from raysearch.records.run_folder import RunFolder, find_run, find_runs, point_latest
 from raysearch.records.terminal.text import duration, make_console, number, states_text
+from raysearch.records.trial_record import TrialRecord
 from raysearch.study import load_study
 
 STYLES = {"running": "cyan", "finished": "green", "interrupted": "yellow", "empty": "dim"}

@@ -7,7 +7,8 @@ import numpy as np
 
 from raysearch.config import Study
 from raysearch.records import pictures
-from raysearch.records.run_folder import RunFolder, TrialRecord
+from raysearch.records.run_folder import RunFolder
+from raysearch.records.trial_record import TrialRecord
 
 CURVES, BEST = "learning_curves.png", "best_so_far.png"
 TRIAL_CURVES, PREDICTIONS = "curves.png", "predictions.png"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from raysearch.config import Objective, Study
 from raysearch.records.files import write_json
-from raysearch.records.run_folder import STATES, RunFolder, TrialRecord
+from raysearch.records.run_folder import RunFolder
+from raysearch.records.trial_record import STATES, TrialRecord
 from raysearch.study import single, to_yaml
 
 if TYPE_CHECKING:

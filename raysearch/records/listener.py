@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from raysearch.config import Study
-from raysearch.records.run_folder import RunFolder, TrialRecord
+from raysearch.records.run_folder import RunFolder
+from raysearch.records.trial_record import TrialRecord
 
 
 class Listener:

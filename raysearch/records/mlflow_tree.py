@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from raysearch.config import Study
-from raysearch.records.run_folder import ERROR, RECIPE, RunFolder, TrialRecord
+from raysearch.records.run_folder import ERROR, RECIPE, RunFolder
+from raysearch.records.trial_record import TrialRecord
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 SEARCH, ROLE, RECORDED = "raysearch.search", "raysearch.role", "raysearch.recorded"

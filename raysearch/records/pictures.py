@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from raysearch.config import Objective
 from raysearch.records.leaderboard import best_over_time, best_trial, unfailed
-from raysearch.records.run_folder import TrialRecord
 from raysearch.records.style import INK, LINES, QUIET, WRONG, class_colours, figure, save, tidy
+from raysearch.records.trial_record import TrialRecord
 
 Panel = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 GAP = 0.04  # Of a panel's width.

@@ -3,7 +3,7 @@
 study.yaml        the study as resolved          run.json       command, versions, seed, owner
 splits.json       names of each split            optuna.journal what the sampler knows
 trials/0007/      recipe.json, metrics.jsonl, end.json, error.txt, last/, best/, pictures
-leaderboard.csv   best.yaml   summary.json   figures   weights/
+leaderboard.csv   best.yaml   summary.json   figures
 """
 
 import getpass
@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,47 +22,11 @@ from raysearch.config import Objective, Recipe
 from raysearch.errors import RunError, closest
 from raysearch.records.files import read_json, write_json, write_text
 from raysearch.records.lock import Owner, lock, owner
+from raysearch.records.trial_record import TrialRecord, result, so_far
 from raysearch.training.history import read_history
 
 INFO, LATEST = "run.json", "latest"
 RECIPE, END, ERROR = "recipe.json", "end.json", "error.txt"
-STATES = ("completed", "pruned", "stopped", "failed", "running")
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """All that is known of one trial. Its number is Optuna's, and its identity everywhere.
-
-    Attributes:
-        state: one of `STATES`; "running" until its end is written.
-        value: the best objective of its epochs; None before the first and for a failed trial.
-        seconds: time in training, validation and waiting for data, over all its epochs.
-        reason: why it ended, such as "max epochs", "asha" or "out of memory".
-        parameters: of the network; None before the first epoch.
-        collapsed: whether its best epoch predicts one class alone.
-        history: one mapping an epoch, in order.
-    """
-
-    number: int
-    recipe: Recipe
-    state: str = "running"
-    value: float | None = None
-    best_epoch: int | None = None
-    epochs: int = 0
-    seconds: float = 0.0
-    reason: str = ""
-    parameters: int | None = None
-    collapsed: bool = False
-    history: list[dict[str, Any]] = field(default_factory=list, repr=False)
-
-    @property
-    def best_metrics(self) -> dict[str, Any]:
-        """The metrics of the best epoch; empty before the first."""
-        return next((m for m in self.history if m["epoch"] == self.best_epoch), {})
-
-    @property
-    def name(self) -> str:
-        return f"{self.number:04d} {self.recipe.architecture}"
 
 
 class RunFolder:
@@ -76,7 +39,6 @@ class RunFolder:
         self.splits_file = self.path / "splits.json"
         self.journal = self.path / "optuna.journal"
         self.trials_folder = self.path / "trials"
-        self.weights = self.path / "weights"
         self.leaderboard = self.path / "leaderboard.csv"
         self.best_file = self.path / "best.yaml"
         self.summary_file = self.path / "summary.json"
@@ -208,7 +170,7 @@ class RunFolder:
     def end_trial(self, number: int, state: str, reason: str, objective: Objective) -> TrialRecord:
         """Write how a trial ended, one of `STATES`, and what its history comes to."""
         folder = self.trial_folder(number)
-        end = {"state": state, "reason": reason, **_result(read_history(folder), objective)}
+        end = {"state": state, "reason": reason, **result(read_history(folder), objective)}
         if state == "failed":
             end |= {"value": None, "best_epoch": None}
         write_json(folder / END, end)
@@ -226,7 +188,7 @@ class RunFolder:
         except ValidationError as error:
             raise RunError(f"{folder / RECIPE}: no recipe of this version: {error}") from error
         history = read_history(folder)
-        end = read_json(folder / END) if (folder / END).is_file() else _so_far(history)
+        end = read_json(folder / END) if (folder / END).is_file() else so_far(history)
         known = TrialRecord.__dataclass_fields__.keys() - {"number", "recipe", "history"}
         return TrialRecord(
             number, recipe, history=history, **{k: v for k, v in end.items() if k in known}
@@ -307,40 +269,6 @@ def _new_folder(parent: Path) -> Path:
             continue
         return path
     raise FileExistsError(17, "a thousand searches were started in this second")
-
-
-def _result(history: list[dict[str, Any]], objective: Objective) -> dict[str, Any]:
-    best: dict[str, Any] = {}
-    for metrics in history:
-        value = metrics.get(objective.metric, math.nan)
-        if math.isfinite(value) and objective.better(value, best.get(objective.metric)):
-            best = metrics
-    return {
-        "value": best.get(objective.metric),
-        "best_epoch": best.get("epoch"),
-        "collapsed": bool(best.get("collapsed", False)),
-        **_spent(history),
-    }
-
-
-def _so_far(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """A running trial's result, as each line of its history keeps it."""
-    last: dict[str, Any] = history[-1] if history else {}
-    value = last.get("best")
-    return {"value": value, "best_epoch": last.get("best_epoch"), **_spent(history)}
-
-
-def _spent(history: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "epochs": len(history),
-        "seconds": sum(epoch_seconds(metrics) for metrics in history),
-        "parameters": history[-1].get("parameters") if history else None,
-    }
-
-
-def epoch_seconds(metrics: dict[str, Any]) -> float:
-    """Return the seconds that an epoch took: training, validation and waiting for data."""
-    return sum(value for key, value in metrics.items() if key.endswith("_seconds"))
 
 
 _user: Callable[[], int] = getattr(os, "getuid", lambda: 0)

@@ -10,7 +10,8 @@ from typing import Any
 from raysearch.config import Study
 from raysearch.records.listener import Listener
 from raysearch.records.mlflow_tree import MlflowTree, connect, tracking_uri
-from raysearch.records.run_folder import RunFolder, TrialRecord
+from raysearch.records.run_folder import RunFolder
+from raysearch.records.trial_record import TrialRecord
 from raysearch.study import load_study
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,8 @@ def open_journal(path: Path, study: Study, seed: int) -> optuna.Study:
     """Open a search's Optuna study, or create it with the start points queued."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(path)))
-    direction = "maximize" if study.objective.mode == "max" else "minimize"
+    directions = optuna.study.StudyDirection
+    direction = directions.MAXIMIZE if study.objective.mode == "max" else directions.MINIMIZE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(

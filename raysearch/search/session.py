@@ -222,7 +222,7 @@ def _search(ready: Ready, run: RunFolder) -> int:
     show_plan(console, _plan(ready, run.path))
     begun = time.time()
     run.describe(sessions=[*before, (begun, None)])
-    progress = Progress(console, ready.slots.trials)
+    progress = Progress(console, ready.slots.trials, seconds)
     tracking, retention = MlflowTracking(), Retention()
     listeners = [retention, tracking, progress]
     try:
@@ -231,7 +231,7 @@ def _search(ready: Ready, run: RunFolder) -> int:
         progress.close()
         retention.close()
         run.describe(sessions=[*before, (begun, time.time())])
-    tracking.search_ended(_close(ready, run))
+        tracking.search_ended(_close(ready, run))
     return _report(console, run, study, cause)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from raysearch.config import Objective, Recipe, Study
-from raysearch.records.run_folder import RunFolder, TrialRecord
+from raysearch.records.run_folder import RunFolder
+from raysearch.records.trial_record import TrialRecord
 from raysearch.study import to_yaml
 from raysearch.training.history import append_epoch
 

@@ -12,9 +12,10 @@ from rich.table import Table
 from raysearch.config import Study
 from raysearch.records.leaderboard import best_trial, count_states
 from raysearch.records.listener import Listener
-from raysearch.records.run_folder import RunFolder, TrialRecord
+from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal.gpu import GpuUse
 from raysearch.records.terminal.text import STATE_STYLES, duration, number, states_text
+from raysearch.records.trial_record import TrialRecord
 
 HEARTBEAT_SECONDS = 30.0
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from raysearch.config import Objective, Study
 from raysearch.records.importance import Importances, importances
 from raysearch.records.leaderboard import best_over_time, searched, table
-from raysearch.records.run_folder import RunFolder, TrialRecord
+from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal.text import (
     STATE_STYLES,
     duration,
@@ -22,6 +22,7 @@ from raysearch.records.terminal.text import (
     short,
     states_text,
 )
+from raysearch.records.trial_record import TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd

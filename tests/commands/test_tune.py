@@ -1,0 +1,252 @@
+"""`python -m raysearch.tune` from a folder of images to a leaderboard, and through its faults."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from .conftest import Workplace
+
+NOISE = re.compile(r"Warning|Traceback|Error\b|deprecat", re.IGNORECASE)
+
+
+def test_a_search_ends_with_a_leaderboard_and_records(workplace: Workplace) -> None:
+    output = workplace.tune("--seed", "3")
+    assert not NOISE.search(output), output
+    summary, board = workplace.summary(), workplace.leaderboard()
+    assert set(summary) >= {
+        "study", "metric", "mode", "best", "trials", "seconds", "busy_share", "data_digest",
+        "splits", "command",
+    }  # fmt: skip
+    assert sum(summary["trials"].values()) == len(board) == 4
+    assert summary["best"]["trial"] == board.trial[0]
+    assert summary["best"]["value"] == pytest.approx(board.miou.max(), abs=1e-5)
+    assert set(board) >= {
+        "trial", "state", "architecture", "epochs", "seconds", "miou", "lowest_iou", "parameters",
+        "peak_memory_mb", "learning_rate",
+    }  # fmt: skip
+    assert board[board.trial == 0].learning_rate.item() == 0.005
+    parents, children = workplace.mlflow_runs()
+    assert (len(parents), len(children)) == (1, 4)
+    for run in children:
+        assert run.info.status == "FINISHED"
+        assert run.data.params["learning_rate"]
+        assert run.data.tags["seed"] == "3"
+        assert run.data.tags["data_digest"] == summary["data_digest"]
+    files = {path.name for path in workplace.latest.iterdir()}
+    assert files >= {"study.yaml", "best.yaml", "leaderboard.csv", "summary.json"}
+    assert "next" in output
+
+
+def test_the_best_trial_trains_again_to_the_same_numbers(workplace: Workplace) -> None:
+    workplace.tune("--trials", "2")
+    best = workplace.summary()["best"]
+    workplace.run(str(workplace.latest.resolve() / "best.yaml"))
+    assert workplace.summary()["best"] == {"trial": 0, "value": pytest.approx(best["value"])}
+
+
+def test_both_launchers_give_the_same_numbers(workplace: Workplace) -> None:
+    found = []
+    for launcher in ("inline", "train"):
+        workplace.tune("--launcher", launcher, "--trials", "1", "--epochs", "2")
+        found.append(
+            [(m["epoch"], m["loss"], m["val_loss"], m["miou"]) for m in workplace.history(0)]
+        )
+    assert found[0] == found[1]
+
+
+def test_two_workers_a_trial_measure_as_one_and_are_freed_when_stopped(
+    workplace: Workplace, change: Callable[..., None]
+) -> None:
+    """Weights stay at their seeded beginning, so one worker and two validate the same ones."""
+    start = {"architecture": "narrow", "learning_rate": 1e-12}
+    fixed = {"weight_decay": 0.0}
+    change(fixed=fixed, space={"learning_rate": {"low": 1e-12, "high": 1e-11, "log": True}})
+    workplace.tune("--one", *(f"{k}={v}" for k, v in start.items()), "--epochs", "1")
+    alone = workplace.history(0)[0]
+    change(
+        fixed=fixed,
+        space={"architecture": ["narrow"], "learning_rate": {"low": 1e-12, "high": 1e-11}},
+        budget={"trials": 3, "epochs": 9, "first_rung": 0.1, "reduction_factor": 2},
+        resources={"workers_per_trial": 2},
+    )
+    workplace.tune()
+    together = workplace.history(0)[0]
+    for key in ("miou", "pixel_accuracy", "val_loss"):
+        assert together[key] == pytest.approx(alone[key], abs=1e-3), key
+    # Two workers fill the machine: the next trial can only have begun on workers given back.
+    assert len(workplace.leaderboard()) == 3
+
+
+def test_a_killed_search_resumes_without_loss(
+    workplace: Workplace, change: Callable[..., None]
+) -> None:
+    change(budget={"trials": 5, "epochs": 12, "first_rung": 1.0})
+    process = workplace.start("tiny.yaml")
+    children = _kill_after_epochs(process, workplace, 8)
+    output = workplace.tune("--resume")
+    board, (parents, runs) = workplace.leaderboard(), workplace.mlflow_runs()
+    assert sorted(board.trial) == [0, 1, 2, 3, 4], output
+    assert set(board.state) == {"completed"}
+    assert (len(parents), len(runs)) == (1, 5)
+    for number in range(5):
+        assert [m["epoch"] for m in workplace.history(number)] == list(range(1, 13))
+    again = sum(workplace.history(n)[k]["time"] > children for n in range(2) for k in range(12))
+    assert again < 24, "the broken-off trials were trained from their beginning again"
+
+
+def _kill_after_epochs(process: Any, workplace: Workplace, epochs: int) -> float:
+    """Kill the driver with SIGKILL once so many epochs are written; return the time of it."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        lines = [p.read_text().count("\n") for p in workplace.path.rglob("metrics.jsonl")]
+        if sum(lines) >= epochs:
+            break
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    psutil.wait_procs(family, timeout=30)
+    return time.time()
+
+
+def test_a_finished_search_is_extended(workplace: Workplace) -> None:
+    workplace.tune("--trials", "2")
+    workplace.tune("--resume", "--trials", "+2")
+    assert sorted(workplace.leaderboard().trial) == [0, 1, 2, 3]
+    parents, children = workplace.mlflow_runs()
+    assert (len(parents), len(children)) == (1, 4)
+
+
+def test_ctrl_c_leaves_a_search_that_resumes(
+    workplace: Workplace, change: Callable[..., None]
+) -> None:
+    change(budget={"trials": 3, "epochs": 60})
+    process = workplace.start("tiny.yaml")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(workplace.path.rglob("metrics.jsonl")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "--resume" in output
+    assert "Traceback" not in output
+    workplace.tune("--resume")
+    assert sorted(workplace.leaderboard().trial) == [0, 1, 2]
+
+
+def test_a_time_budget_ends_cleanly(workplace: Workplace, change: Callable[..., None]) -> None:
+    change(budget={"epochs": 5000})
+    workplace.tune("--minutes", "0.3")
+    summary = workplace.summary()
+    assert summary["trials"]["stopped"] == 2
+    assert summary["trials"]["running"] == 0
+    assert summary["best"]["value"] > 0
+    assert 15 < summary["seconds"] < 60
+    _, children = workplace.mlflow_runs()
+    assert {run.data.tags["state"] for run in children} == {"stopped"}
+
+
+def test_a_failed_trial_is_recorded_and_the_search_goes_on(
+    workplace: Workplace, change: Callable[..., None]
+) -> None:
+    change(space={"learning_rate": {"low": 1e-3, "high": 1e-2}})
+    workplace.write_study(
+        start=[{"architecture": "wide", "loss.no_such_term": 1.0}, {"architecture": "narrow"}],
+        budget={"trials": 3, "epochs": 2},
+    )
+    output = workplace.tune()
+    board = workplace.leaderboard()
+    assert dict(board.state.value_counts()) == {"completed": 2, "failed": 1}
+    assert board.state.iloc[-1] == "failed"
+    assert "no_such_term" in output
+    error = (workplace.latest / "trials" / "0000" / "error.txt").read_text()
+    assert "Traceback" in error
+    _, children = workplace.mlflow_runs()
+    assert sorted(run.info.status for run in children) == ["FAILED", "FINISHED", "FINISHED"]
+
+
+def test_a_search_whose_trials_all_fail_stops_early(workplace: Workplace) -> None:
+    fixed = {"image_size": 32, "crop_size": 32, "batch_size": 4, "loss": "no_such_term"}
+    workplace.write_study(fixed=fixed, budget={"trials": 50, "epochs": 2}, start=[])
+    output = workplace.tune(code=1)
+    assert "every trial failed" in output
+    assert "no_such_term" in output
+    assert workplace.summary()["trials"]["failed"] < 10
+
+
+def test_another_search_gives_the_start(workplace: Workplace) -> None:
+    workplace.tune("--trials", "2", "--epochs", "2")
+    board = workplace.leaderboard()
+    workplace.tune(
+        "--start-from", str(workplace.latest.resolve()), "--trials", "2", "--epochs", "1"
+    )
+    again = workplace.leaderboard()
+    assert set(again.learning_rate) == set(board.learning_rate)
+
+
+def test_one_batch_is_learned_by_heart(workplace: Workplace) -> None:
+    output = workplace.tune("--overfit-batch")
+    assert output.count("learns") == 2
+
+
+def test_a_dry_run_checks_and_plans_and_leaves_no_run(workplace: Workplace) -> None:
+    output = workplace.tune("--dry-run")
+    for word in ("narrow", "wide", "learning_rate", "6 train", "ASHA"):
+        assert word in output
+    assert not (workplace.path / "results").exists()
+
+
+def damage_image(place: Path) -> None:
+    for name in ("000", "003"):
+        path = next((place / "voc" / "JPEGImages").glob(f"{name}*"))
+        path.write_bytes(path.read_bytes()[:40])
+
+
+def drop_image(place: Path) -> None:
+    next((place / "voc" / "JPEGImages").glob("001*")).unlink()
+
+
+def drop_lists(place: Path) -> None:
+    for path in (place / "voc" / "ImageSets" / "Segmentation").glob("train.txt"):
+        path.write_text("", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "arguments", "words"),
+    [
+        (None, ["--data", "nowhere"], ["nowhere", "no such folder"]),
+        (None, ["--set", "budget.trial=3"], ["budget.trial", "'trials'"]),
+        (None, ["--set", "budget.epochs=many"], ["budget.epochs", "many"]),
+        (None, ["--trials", "none"], ["--trials none"]),
+        (None, ["--profile", "quik"], ["quik"]),
+        (None, ["--resume", "nothing"], ["no search"]),
+        (None, ["--resume", "voc"], ["no search"]),
+        (None, ["--output", "/proc/none"], ["/proc/none", "--output"]),
+        (damage_image, [], ["000", "003", "2 of 12"]),
+        (drop_image, [], ["001", "no such file"]),
+        (drop_lists, [], ["train"]),
+    ],
+)
+def test_bad_input_is_one_clear_error_and_leaves_nothing(
+    workplace: Workplace, damage: Callable[[Path], None] | None, arguments: list[str],
+    words: list[str],
+) -> None:  # fmt: skip
+    if damage:
+        damage(workplace.path)
+    output = workplace.tune(*arguments, code=2)
+    assert output.startswith("error:"), output
+    assert "Traceback" not in output
+    for word in words:
+        assert word in output, output
+    assert not (workplace.path / "results").exists()
+
+
+def test_an_unknown_study_is_answered_with_the_nearest(workplace: Workplace) -> None:
+    assert "Did you mean 'animals'?" in workplace.run("animal", code=2)
