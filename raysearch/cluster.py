@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +42,18 @@ class Slots:
         return "train" if self.workers > 1 or self.nodes > 1 else "inline"
 
 
+@contextmanager
+def joined(address: str | None = None) -> Iterator[None]:
+    """Be part of a cluster for a while; one that was joined before stays joined."""
+    before = ray.is_initialized()
+    join(address)
+    try:
+        yield
+    finally:
+        if not before:
+            ray.shutdown()
+
+
 def join(address: str | None = None) -> None:
     """Join the cluster at address or RAY_ADDRESS, or start Ray on this machine.
 
@@ -62,11 +76,6 @@ def join(address: str | None = None) -> None:
             f"--address {address}: no Ray cluster answers there ({error}). Start one with "
             "`ray up cluster.yaml`, or leave --address and RAY_ADDRESS out to use this machine"
         ) from error
-
-
-def leave() -> None:
-    """Leave the cluster, and stop Ray where it was started by `join`."""
-    ray.shutdown()
 
 
 def has_gpus() -> bool:

@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 
 def _resume(options: argparse.Namespace, command: str) -> int:
-    run = RunFolder.open(find_run(options.output, options.resume or options.study).path)
+    run = RunFolder.open(find_run(options.output, options.resume or _name(options.study)).path)
     unusable = ("data", "splits", "profile", "epochs", "changes", "launcher", "start_from", "seed")
     given = [name for name in unusable if getattr(options, name)]
     if given:

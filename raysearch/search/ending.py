@@ -16,6 +16,7 @@ from raysearch.search.book import Book
 from raysearch.search.schedule import AshaByArchitecture
 
 FAILURES = 3
+INTERRUPTED = "interrupted"
 
 
 class Ending(Stopper):
@@ -37,7 +38,7 @@ class Ending(Stopper):
 
     def _cause(self) -> str | None:
         if self.interrupted:
-            return "interrupted"
+            return INTERRUPTED
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return "time budget"
         if self.book.only_failures >= max(FAILURES, self.slots):
@@ -97,8 +98,6 @@ class Events(Callback):
             self._end(number, "completed", self.finished[number])
         elif number in self.asha.stopped:
             self._end(number, "pruned", "asha")
-        elif self.ending.cause == "time budget":
-            self._end(number, "stopped", "time budget")
         elif self.ending.cause is None:
             self._end(number, "failed", "ended without its last epoch")
 
@@ -111,6 +110,14 @@ class Events(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self.sweep:
             self.sweep()
+
+    def stop_running(self) -> None:
+        """End the trials that the search's own end broke off; an interrupted one resumes them."""
+        if self.ending.cause in (None, INTERRUPTED):
+            return
+        for number, record in list(self.book.records.items()):
+            if record.state == "running":
+                self._end(number, "stopped", self.ending.cause)
 
     def _end(self, number: int, state: str, reason: str) -> None:
         self.book.end(number, state, reason)

@@ -49,6 +49,7 @@ def search(
     left = study.budget.trials - len(book.ended) if study.budget.trials else -1
     if left == 0 or seconds == 0:
         return None
+    events = Events(book, asha, ending, tell_journal, sweep)
     tuner = tune.Tuner(
         trainable(context),
         tune_config=tune.TuneConfig(
@@ -63,11 +64,12 @@ def search(
             storage_path=str(run.path / "ray"),
             verbose=0,
             stop=ending,
-            callbacks=[Events(book, asha, ending, tell_journal, sweep)],
+            callbacks=[events],
             failure_config=tune.FailureConfig(max_failures=LOST_PROCESSES),
         ),
     )
     with ctrl_c(ending):
         tuner.fit()
+    events.stop_running()
     shutil.rmtree(run.path / "ray", ignore_errors=True)
     return ending.cause

@@ -120,8 +120,7 @@ def made_ready(job: Job) -> Iterator[Ready]:
     prepared = prepare(job.study, job.output, job.seed)
     study, notes = bring_weights(prepared.study, job.output.resolve() / "weights")
     prepared = replace(prepared, study=study, notes=(*job.notes, *prepared.notes, *notes))
-    cluster.join(job.address)
-    try:
+    with cluster.joined(job.address):
         slots = cluster.slots(study.resources)
         if slots.workers > 1 and study.resources.launcher == "inline":
             raise ConfigError(
@@ -129,8 +128,6 @@ def made_ready(job: Job) -> Iterator[Ready]:
                 "leave it at auto, or set workers_per_trial: 1"
             )
         yield Ready(job, prepared, slots, parameters)
-    finally:
-        cluster.leave()
 
 
 def plan(job: Job) -> int:

@@ -10,11 +10,14 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray.train
+import torch
+from filelock import FileLock
 from ray import tune
 
 from raysearch.cluster import Slots
@@ -123,15 +126,18 @@ def _train(
 
     recipe, study = Recipe.model_validate(config["recipe"]), context.study
     threads = max(1, context.slots.cpus - context.loader_workers)
-    Training(
-        recipe,
-        fetch(study.network_spec(recipe), context.weights),
-        study.what,
-        _open(context),
-        study.objective,
-        context.folder(config),
-        Machine(rank, world, threads, context.loader_workers),
-    ).fit(report)
+    device = None if context.slots.gpus or not torch.cuda.is_available() else torch.device("cpu")
+    # A process that lost its driver may live on for a moment: one trains a trial at a time.
+    with FileLock(context.folder(config) / ".lock") if rank == 0 else nullcontext():
+        Training(
+            recipe,
+            fetch(study.network_spec(recipe), context.weights),
+            study.what,
+            _open(context),
+            study.objective,
+            context.folder(config),
+            Machine(rank, world, threads, context.loader_workers, device),
+        ).fit(report)
 
 
 def _open(context: Context) -> Data:

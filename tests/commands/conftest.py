@@ -1,20 +1,25 @@
 """Commands are run as a user runs them: a process of their own, in a folder of their own."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import ray
 import yaml
 from mlflow import MlflowClient
 
+from raysearch import cluster, tune
 from tests.data.voc_miniature import CLASSES, write_plain
 
+TRACKING = "MLFLOW_TRACKING_URI"
 STUDY: dict[str, Any] = {
     "name": "tiny",
     "data": {"format": "voc", "path": "voc", "classes": list(CLASSES)},
@@ -34,7 +39,11 @@ STUDY: dict[str, Any] = {
 
 
 class Workplace:
-    """A folder with a study, its data, and the command to run in it."""
+    """A folder with a study, its data, and the command to run in it.
+
+    `tune` runs the command in this process, on one Ray and one MLflow database for all tests,
+    which spares each of them the start of both. `start` runs it as a process of its own.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,25 +53,32 @@ class Workplace:
         text = yaml.safe_dump({**STUDY, **changes})
         (self.path / "tiny.yaml").write_text(text, encoding="utf-8")
 
-    def start(self, *arguments: str, module: str = "raysearch.tune") -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", module, *arguments]
-        return subprocess.Popen(
-            command,
-            cwd=self.path,
-            env={**os.environ, "PYTHONWARNINGS": "default", "COLUMNS": "160"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        with (self.path / "output.txt").open("w") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "raysearch.tune", *arguments],
+                cwd=self.path,
+                env={k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", TRACKING)},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
 
-    def run(self, *arguments: str, code: int = 0, **options: str) -> str:
-        process = self.start(*arguments, **options)
-        output, _ = process.communicate(timeout=400)
-        assert process.returncode == code, output
-        return output
+    def run(self, *arguments: str, code: int = 0) -> str:
+        process = self.start(*arguments)
+        assert process.wait(timeout=200) == code, self.output
+        return self.output
 
-    def tune(self, *arguments: str, code: int = 0) -> str:
-        return self.run("tiny.yaml", *arguments, code=code)
+    @property
+    def output(self) -> str:
+        return (self.path / "output.txt").read_text(encoding="utf-8")
+
+    def tune(self, *arguments: str, study: str = "tiny.yaml", code: int = 0) -> str:
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+            found = tune.main([study, *arguments])
+        assert found == code, told.getvalue()
+        return told.getvalue()
 
     @property
     def latest(self) -> Path:
@@ -75,10 +91,14 @@ class Workplace:
     def leaderboard(self) -> pd.DataFrame:
         return pd.read_csv(self.latest / "leaderboard.csv")
 
-    def mlflow_runs(self) -> tuple[list[Any], list[Any]]:
-        """Return the parent runs and the children of all searches here."""
-        client = MlflowClient(f"sqlite:///{self.path}/results/mlflow.db")
-        runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    def mlflow_runs(self, uri: str | None = None) -> tuple[list[Any], list[Any]]:
+        """Return the parent runs and the children of the latest search."""
+        client = MlflowClient(uri or os.environ[TRACKING])
+        search = json.loads((self.latest / "run.json").read_text())["id"]
+        runs = client.search_runs(
+            [e.experiment_id for e in client.search_experiments()],
+            f"tags.`raysearch.search` = '{search}'",
+        )
         parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
         return parents, [run for run in runs if run not in parents]
 
@@ -87,8 +107,19 @@ class Workplace:
         return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One Ray of two CPUs and one MLflow database; yields the database's address."""
+    cluster.join()
+    yield f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    ray.shutdown()
+
+
 @pytest.fixture
-def workplace(tmp_path: Path) -> Workplace:
+def workplace(tmp_path: Path, services: str, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(TRACKING, services)
+    monkeypatch.setenv("COLUMNS", "160")
     place = Workplace(tmp_path)
     place.write_study()
     return place

@@ -17,7 +17,7 @@ NOISE = re.compile(r"Warning|Traceback|Error\b|deprecat", re.IGNORECASE)
 
 
 def test_a_search_ends_with_a_leaderboard_and_records(workplace: Workplace) -> None:
-    output = workplace.tune("--seed", "3")
+    output = workplace.run("tiny.yaml", "--seed", "3")
     assert not NOISE.search(output), output
     summary, board = workplace.summary(), workplace.leaderboard()
     assert set(summary) >= {
@@ -32,7 +32,7 @@ def test_a_search_ends_with_a_leaderboard_and_records(workplace: Workplace) -> N
         "peak_memory_mb", "learning_rate",
     }  # fmt: skip
     assert board[board.trial == 0].learning_rate.item() == 0.005
-    parents, children = workplace.mlflow_runs()
+    parents, children = workplace.mlflow_runs(f"sqlite:///{workplace.path}/results/mlflow.db")
     assert (len(parents), len(children)) == (1, 4)
     for run in children:
         assert run.info.status == "FINISHED"
@@ -47,7 +47,7 @@ def test_a_search_ends_with_a_leaderboard_and_records(workplace: Workplace) -> N
 def test_the_best_trial_trains_again_to_the_same_numbers(workplace: Workplace) -> None:
     workplace.tune("--trials", "2")
     best = workplace.summary()["best"]
-    workplace.run(str(workplace.latest.resolve() / "best.yaml"))
+    workplace.tune(study=str(workplace.latest.resolve() / "best.yaml"))
     assert workplace.summary()["best"] == {"trial": 0, "value": pytest.approx(best["value"])}
 
 
@@ -62,20 +62,19 @@ def test_both_launchers_give_the_same_numbers(workplace: Workplace) -> None:
 
 
 def test_two_workers_a_trial_measure_as_one_and_are_freed_when_stopped(
-    workplace: Workplace, change: Callable[..., None]
+    workplace: Workplace,
 ) -> None:
     """Weights stay at their seeded beginning, so one worker and two validate the same ones."""
-    start = {"architecture": "narrow", "learning_rate": 1e-12}
-    fixed = {"weight_decay": 0.0}
-    change(fixed=fixed, space={"learning_rate": {"low": 1e-12, "high": 1e-11, "log": True}})
-    workplace.tune("--one", *(f"{k}={v}" for k, v in start.items()), "--epochs", "1")
+    still = {
+        "fixed": {"image_size": 32, "crop_size": 32, "batch_size": 4, "weight_decay": 0.0},
+        "space": {"architecture": ["narrow"], "learning_rate": {"low": 1e-12, "high": 1e-11}},
+        "start": [{"architecture": "narrow", "learning_rate": 1e-12}],
+    }
+    workplace.write_study(**still, budget={"trials": 1, "epochs": 1})
+    workplace.tune()
     alone = workplace.history(0)[0]
-    change(
-        fixed=fixed,
-        space={"architecture": ["narrow"], "learning_rate": {"low": 1e-12, "high": 1e-11}},
-        budget={"trials": 3, "epochs": 9, "first_rung": 0.1, "reduction_factor": 2},
-        resources={"workers_per_trial": 2},
-    )
+    budget = {"trials": 3, "epochs": 9, "first_rung": 0.1, "reduction_factor": 2}
+    workplace.write_study(**still, budget=budget, resources={"workers_per_trial": 2})
     workplace.tune()
     together = workplace.history(0)[0]
     for key in ("miou", "pixel_accuracy", "val_loss"):
@@ -90,8 +89,9 @@ def test_a_killed_search_resumes_without_loss(
     change(budget={"trials": 5, "epochs": 12, "first_rung": 1.0})
     process = workplace.start("tiny.yaml")
     children = _kill_after_epochs(process, workplace, 8)
-    output = workplace.tune("--resume")
-    board, (parents, runs) = workplace.leaderboard(), workplace.mlflow_runs()
+    output = workplace.run("tiny.yaml", "--resume")
+    database = f"sqlite:///{workplace.path}/results/mlflow.db"
+    board, (parents, runs) = workplace.leaderboard(), workplace.mlflow_runs(database)
     assert sorted(board.trial) == [0, 1, 2, 3, 4], output
     assert set(board.state) == {"completed"}
     assert (len(parents), len(runs)) == (1, 5)
@@ -111,7 +111,7 @@ def _kill_after_epochs(process: Any, workplace: Workplace, epochs: int) -> float
         time.sleep(0.05)
     family = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
     psutil.wait_procs(family, timeout=30)
     return time.time()
 
@@ -133,10 +133,9 @@ def test_ctrl_c_leaves_a_search_that_resumes(
     while time.monotonic() < deadline and not list(workplace.path.rglob("metrics.jsonl")):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
-    assert "--resume" in output
-    assert "Traceback" not in output
+    assert process.wait(timeout=120) == 130, workplace.output
+    assert "--resume" in workplace.output
+    assert "Traceback" not in workplace.output
     workplace.tune("--resume")
     assert sorted(workplace.leaderboard().trial) == [0, 1, 2]
 
@@ -249,4 +248,4 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
 
 
 def test_an_unknown_study_is_answered_with_the_nearest(workplace: Workplace) -> None:
-    assert "Did you mean 'animals'?" in workplace.run("animal", code=2)
+    assert "Did you mean 'animals'?" in workplace.tune(study="animal", code=2)
