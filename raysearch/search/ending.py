@@ -16,7 +16,7 @@ from raysearch.search.book import Book
 from raysearch.search.schedule import AshaByArchitecture
 
 FAILURES = 3
-INTERRUPTED = "interrupted"
+INTERRUPTED, ALL_FAILED = "interrupted", "every trial failed"
 
 
 class Ending(Stopper):
@@ -42,7 +42,7 @@ class Ending(Stopper):
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return "time budget"
         if self.book.only_failures >= max(FAILURES, self.slots):
-            return "every trial failed"
+            return ALL_FAILED
         return None
 
     def seconds_left(self) -> float | None:

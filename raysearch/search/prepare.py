@@ -4,12 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from raysearch.config import Choice, Resources, Study
 from raysearch.data import Data, open_data
 from raysearch.data.sample import generate, generators
 from raysearch.errors import ConfigError, WeightsError
 from raysearch.models import build
 from raysearch.models.weights import fetch
+from raysearch.training.losses import build_loss
+from raysearch.training.optimisation import build_schedule
 
 CACHE = Path("~/.cache/raysearch")
 SAMPLE_SEED = 0
@@ -110,6 +114,27 @@ def count_parameters(study: Study) -> dict[str, int]:
         network = build(spec, study.what)
         counts[name] = sum(parameter.numel() for parameter in network.parameters())
     return counts
+
+
+def check_parts(study: Study) -> None:
+    """Build the loss and the schedule of every kind that the search may choose.
+
+    Raises:
+        ConfigError: an unknown term of a loss, or an unknown schedule.
+    """
+    middle = {key: dimension.ends()[0] for key, dimension in study.space.items()}
+    choices = [
+        {key: choice}
+        for key, dimension in study.space.items()
+        if isinstance(dimension, Choice)
+        for choice in dimension.choices
+    ]
+    frequency = torch.ones(study.what.num_classes)
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+    for values in [{}, *choices, *study.start_values()]:
+        recipe = study.recipe({**middle, **values})
+        build_loss(recipe, study.what, frequency)
+        build_schedule(recipe, optimizer, steps_per_epoch=1)
 
 
 def loader_workers(resources: Resources, cpus: int, gpus: float) -> int:

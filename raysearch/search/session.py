@@ -29,9 +29,11 @@ from raysearch.records.terminal import (
     show_results,
 )
 from raysearch.records.tracking import MlflowTracking
+from raysearch.search.ending import ALL_FAILED, INTERRUPTED
 from raysearch.search.prepare import (
     Prepared,
     bring_weights,
+    check_parts,
     count_parameters,
     loader_workers,
     prepare,
@@ -47,7 +49,7 @@ from raysearch.training.metrics import background_miou
 from raysearch.training.overfit import LEARNED, overfit_batch
 
 PACKAGES = ("raysearch", "torch", "ray", "optuna", "segmentation-models-pytorch", "albumentations")
-ALL_FAILED, INTERRUPTED = 1, 130
+EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def made_ready(job: Job) -> Iterator[Ready]:
     """
     find_device()
     parameters = count_parameters(job.study)
+    check_parts(job.study)
     prepared = prepare(job.study, job.output, job.seed)
     study, notes = bring_weights(prepared.study, job.output.resolve() / "weights")
     prepared = replace(prepared, study=study, notes=(*job.notes, *prepared.notes, *notes))
@@ -252,15 +255,16 @@ def _close(ready: Ready, run: RunFolder) -> dict[str, Any]:
 def _report(console: Console, run: RunFolder, study: Study, cause: str | None) -> int:
     """Print the results; return the exit code."""
     ended = [record for record in run.trials() if record.state != "running"]
-    if ended and all(record.state == "failed" for record in ended):
-        first = ended[0].number
+    failed = [record for record in ended if record.state == "failed"]
+    if failed and (cause == ALL_FAILED or len(failed) == len(ended)):
+        first = failed[0].number
         console.print(f"[bold red]every trial failed.[/] The first, trial {first}, with:")
         console.print(run.error(first).rstrip(), markup=False, soft_wrap=True)
-        return ALL_FAILED
+        return 1
     show_results(console, run, study)
-    if cause == "interrupted":
+    if cause == INTERRUPTED:
         console.print("[yellow]interrupted[/]; finish the search with the --resume above")
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     return 0
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOP = 10
+FIXED_COLUMNS = 62  # trial, state, score, lowest IoU, epochs, time and parameters
 BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -38,7 +39,7 @@ def show_results(console: Console, run: RunFolder, study: Study) -> None:
     if not records:
         console.print("no trial has begun yet")
         return
-    console.print(_leaderboard(table(records, study), study))
+    console.print(_leaderboard(table(records, study), study, console.width))
     failed = next((r for r in records if r.state == "failed"), None)
     if failed is not None:
         console.print(f"\n[red]trial {failed.number} failed:[/] {escape(_last_line(run, failed))}")
@@ -50,14 +51,16 @@ def show_results(console: Console, run: RunFolder, study: Study) -> None:
     _show_next(console, run, study)
 
 
-def _leaderboard(frame: "pd.DataFrame", study: Study) -> Table:
+def _leaderboard(frame: "pd.DataFrame", study: Study, width: int) -> Table:
+    """The best trials, with as many of the searched values as a line has room for."""
     metric = study.objective.metric
     shown = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
-    knobs = [key for key in searched(study) if frame[key].nunique(dropna=False) > 1]
+    knobs = _fitting(frame, study, width)
     titles = ["trial", "state", "architecture", metric, "lowest IoU", "epochs", "time", "params"]
     for title in [*titles, *knobs]:
         left = title in ("state", "architecture", "loss")
-        shown.add_column(title.replace("_", " "), justify="left" if left else "right")
+        heading = title.removeprefix("network.").replace("_", " ")
+        shown.add_column(heading, justify="left" if left else "right", overflow="fold")
     for row in frame.head(TOP).to_dict("records"):
         style, note = STATE_STYLES[row["state"]], ", one class" if row["collapsed"] else ""
         shown.add_row(
@@ -69,6 +72,19 @@ def _leaderboard(frame: "pd.DataFrame", study: Study) -> Table:
     if len(frame) > TOP:
         shown.caption = f"the best {TOP} of {len(frame)} trials"
     return shown
+
+
+def _fitting(frame: "pd.DataFrame", study: Study, width: int) -> list[str]:
+    """Searched keys that differ between trials, as long as their columns fit beside the others."""
+    room, knobs = width - FIXED_COLUMNS - int(frame["architecture"].str.len().max()), []
+    for key in searched(study):
+        if frame[key].nunique(dropna=False) > 1:
+            words = key.removeprefix("network.").split("_")
+            room -= 2 + max(*map(len, words), *(len(short(value)) for value in frame[key]))
+            if room < 0:
+                break
+            knobs.append(key)
+    return knobs
 
 
 def _count(value: Any) -> int | None:
