@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.config import Study
-from raysearch.errors import RaysearchError, RunError
+from raysearch.errors import RaysearchError, RunError, closest
 from raysearch.records.leaderboard import best_trial, count_states
 from raysearch.records.lock import Owner
 from raysearch.records.run_folder import RunFolder, find_run, find_runs, point_latest
@@ -105,13 +105,21 @@ def _study(run: RunFolder) -> Study:
     return load_study(str(run.study_file))
 
 
-def show(console: Console, output: str, name: str) -> None:
-    """Print a search's leaderboard, what was learned, and where everything is."""
+def show(console: Console, output: str, name: str, without: Sequence[str] = ()) -> None:
+    """Print a search's leaderboard, what was learned, and where everything is.
+
+    Raises:
+        RunError: `without` names no class of the study.
+    """
     from raysearch.records.terminal.results import show_results
 
     run = find_run(output, name)
-    found = status(run)
-    show_results(console, run, _study(run))
+    found, study = status(run), _study(run)
+    for class_ in without:
+        if class_ not in study.data.classes:
+            known = closest(class_, study.data.classes)
+            raise RunError(f"--without {class_}: no such class. {known}")
+    show_results(console, run, study, without)
     if found.owner is not None:
         console.print(f"\n[cyan]running[/]: {escape(str(found.owner))}")
 
@@ -229,7 +237,11 @@ def parser() -> argparse.ArgumentParser:
         "stop": "end a search that runs on this machine; its records are written",
         "fill": "record a search in MLflow, where its server was away",
     }.items():
-        commands.add_parser(name, parents=[shared], help=what).add_argument("run", **run)
+        command = commands.add_parser(name, parents=[shared], help=what)
+        command.add_argument("run", **run)
+        if name == "show":
+            beside = "give the mean IoU without these classes beside it"
+            command.add_argument("--without", nargs="+", default=[], metavar="CLASS", help=beside)
     removing = commands.add_parser("clean", parents=[shared], help="remove searches")
     removing.add_argument("runs", nargs="*", metavar="RUN", help="these; left out: empty ones")
     removing.add_argument("--finished", action="store_true", help="and all that are finished")
@@ -246,10 +258,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             list_runs(console, given.output)
         elif given.command == "clean":
             clean(console, given.output, given.runs, given.finished, given.yes)
+        elif given.command == "show":
+            show(console, given.output, given.run, given.without)
         else:
-            {"show": show, "stop": stop, "fill": fill}[given.command](
-                console, given.output, given.run
-            )
+            {"stop": stop, "fill": fill}[given.command](console, given.output, given.run)
     except RaysearchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -117,7 +117,7 @@ def made_ready(job: Job) -> Iterator[Ready]:
     Raises:
         RaysearchError: anything that cannot be used, with what, where and the repair.
     """
-    find_device()
+    device = find_device()
     parameters = count_parameters(job.study)
     check_parts(job.study)
     prepared = prepare(job.study, job.output, job.seed)
@@ -125,6 +125,8 @@ def made_ready(job: Job) -> Iterator[Ready]:
     prepared = replace(prepared, study=study, notes=(*job.notes, *prepared.notes, *notes))
     with cluster.joined(job.address):
         slots = cluster.slots(study.resources)
+        if device.type == "mps":
+            slots = replace(slots, trials=1)  # Apple's GPU is one, and Ray does not count it.
         if slots.workers > 1 and study.resources.launcher == "inline":
             raise ConfigError(
                 f"resources.launcher: inline trains one worker a trial, not {slots.workers}; "

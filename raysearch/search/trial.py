@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
+import ray.train.torch
 import torch
 from filelock import FileLock
 from ray import tune
@@ -121,12 +122,16 @@ def _train(
     report: Callable[[dict[str, Any]], None],
     rank: int = 0,
     world: int = 1,
+    device: torch.device | None = None,
 ) -> None:
     from raysearch.training.loop import Machine, Training
 
+    if device is None and not context.slots.gpus and torch.cuda.is_available():
+        device = torch.device("cpu")  # None of the GPUs here was reserved.
+    if device is not None and device.type == "cuda":
+        torch.cuda.set_device(device)  # Workers on one node see each other's GPUs.
     recipe, study = Recipe.model_validate(config["recipe"]), context.study
     threads = max(1, context.slots.cpus - context.loader_workers)
-    device = None if context.slots.gpus or not torch.cuda.is_available() else torch.device("cpu")
     # A process that lost its driver may live on for a moment: one trains a trial at a time.
     with FileLock(context.folder(config) / ".lock") if rank == 0 else nullcontext():
         Training(

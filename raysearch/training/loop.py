@@ -64,7 +64,9 @@ class Training:
         self.device = machine.device or find_device()
         folder.mkdir(parents=True, exist_ok=True)
         prepare(recipe.seed, machine.threads, self.device)
+        build_clock = Clock()
         network = build(spec, task).to(self.device)
+        self.build_seconds = build_clock.working()
         self.parameters = sum(p.numel() for p in network.parameters())
         if recipe.channels_last:
             network = network.to(memory_format=torch.channels_last)
@@ -110,7 +112,12 @@ class Training:
             report(metrics)
             return
         for epoch in range(done + 1, self.recipe.epochs + 1):
-            metrics = {"epoch": epoch, "parameters": self.parameters}
+            metrics = {
+                "epoch": epoch,
+                "began": time.time(),
+                "build_s": self.build_seconds,
+                "parameters": self.parameters,
+            }
             metrics |= self.train_epoch(epoch)
             metrics |= self.validate()
             metrics |= self.close_epoch(metrics)

@@ -47,6 +47,7 @@ class Workplace:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.results = path / "results" / "tiny"
         write_plain(path / "voc")
 
     def write_study(self, **changes: Any) -> None:
@@ -82,7 +83,7 @@ class Workplace:
 
     @property
     def latest(self) -> Path:
-        return self.path / "results" / "tiny" / "latest"
+        return self.results / "latest"
 
     def summary(self) -> dict[str, Any]:
         summary: dict[str, Any] = json.loads((self.latest / "summary.json").read_text())

@@ -52,7 +52,7 @@ def fit(trial: Training) -> list[dict[str, Any]]:
     return reports
 
 
-TIMES = ("seconds", "second", "time", "share", "memory")
+TIMES = ("seconds", "second", "time", "share", "memory", "began", "build_s")
 
 
 def numbers(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:

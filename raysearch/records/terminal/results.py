@@ -1,6 +1,7 @@
 """The results of a search: leaderboard, what was learned, where it all is, what to type next."""
 
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from raysearch.config import Objective, Study
 from raysearch.records.importance import Importances, importances
-from raysearch.records.leaderboard import best_over_time, searched, table
+from raysearch.records.leaderboard import best_over_time, best_trial, searched, table
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal.text import (
     STATE_STYLES,
@@ -32,8 +33,14 @@ FIXED_COLUMNS = 62  # trial, state, score, lowest IoU, epochs, time and paramete
 BARS = " ▁▂▃▄▅▆▇█"
 
 
-def show_results(console: Console, run: RunFolder, study: Study) -> None:
-    """Print a search's leaderboard, importances, best value over time, places and next commands."""
+def show_results(
+    console: Console, run: RunFolder, study: Study, without: Sequence[str] = ()
+) -> None:
+    """Print a search's leaderboard, importances, best value over time, places and next commands.
+
+    Args:
+        without: classes that the best trial's mean IoU is also given without.
+    """
     records, summary = run.trials(), run.summary()
     console.rule(f"[bold]{escape(run.name)}[/]", align="left", style="dim")
     if not records:
@@ -46,6 +53,9 @@ def show_results(console: Console, run: RunFolder, study: Study) -> None:
     _show_importances(console, importances(run.journal))
     console.print()
     console.print(_outcome(records, summary, study.objective, run.clock()))
+    best = best_trial(records, study.objective)
+    if best is not None:
+        console.print(_by_class(best, without))
     console.print()
     console.print(_places(run))
     _show_next(console, run, study)
@@ -130,6 +140,18 @@ def _outcome(
     return shown
 
 
+def _by_class(best: TrialRecord, without: Sequence[str]) -> Table:
+    """The best trial's IoU of each class, and its mean without some of them."""
+    iou = {k[4:]: v for k, v in best.best_metrics.items() if k.startswith("iou/")}
+    shown = facts()
+    shown.add_row("by class", escape(", ".join(f"{name} {v:.3f}" for name, v in iou.items())))
+    kept = [value for name, value in iou.items() if name not in without]
+    if without and kept:
+        mean = number(sum(kept) / len(kept))
+        shown.add_row("", f"mean IoU without {escape(', '.join(without))}: {mean}")
+    return shown
+
+
 def sparkline(steps: Sequence[tuple[float, float]], end: float, width: int = 40) -> str:
     """Return a step curve of (time, value) from its least to its greatest value as text."""
     values = [value for _, value in steps]
@@ -157,18 +179,24 @@ def _nearest(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
+def python() -> str:
+    """The Python that runs this, as it is typed from here."""
+    here = Path(sys.executable)
+    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else "python"
+
+
 def _show_next(console: Console, run: RunFolder, study: Study) -> None:
     default, info = run.output == Path("results").absolute(), run.info
     output = "" if default else f" --output {shlex.quote(_nearest(run.output))}"
     named = shlex.quote(info.get("named", study.name))
     seed = f" --seed {info['seed']}" if info.get("seed") else ""
+    tune = f"{python()} -m raysearch.tune"
+    again = f"{tune} {shlex.quote(_nearest(run.best_file))}{seed}{output}"
     commands = {
         "make ui": "every trial in MLflow" if default else "",
-        f"python -m raysearch.runs show {run.name}{output}": "this page again",
-        f"python -m raysearch.tune {named} --resume {run.name} --trials +20{output}": "search on",
-        f"python -m raysearch.tune {shlex.quote(_nearest(run.best_file))}{seed}{output}": (
-            "train the best trial again" if run.best_file.is_file() else ""
-        ),
+        f"{python()} -m raysearch.runs show {run.name}{output}": "this page again",
+        f"{tune} {named} --resume {run.name} --trials +20{output}": "search on",
+        again: "train the best trial again" if run.best_file.is_file() else "",
     }
     console.print("\n[bold]next[/]")
     for command, what in commands.items():
