@@ -1,0 +1,194 @@
+"""A study: one data set, its networks, what is searched, what is not, and what it may spend."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from raysearch.config.mistakes import explain
+from raysearch.config.recipe import Recipe, flatten, outer
+from raysearch.config.space import Dimension
+from raysearch.config.values import Scalar, Values
+from raysearch.errors import ConfigError, closest
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learned. Class 0 of a segmentation is the background."""
+
+    kind: str
+    bands: int
+    classes: tuple[str, ...]
+    ignore_index: int = 255
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+
+class DataConfig(Values):
+    """Where the images are, in which format, and how they are split."""
+
+    format: str
+    path: Path | None = None
+    classes: tuple[str, ...] = Field(min_length=2)
+    bands: int = Field(default=3, ge=1)
+    ignore_index: int = Field(default=255, ge=0, le=255)
+    options: dict[str, Any] = {}
+    splits: Literal["honest", "official"] = "honest"
+    validation_fraction: float = Field(default=0.2, gt=0, lt=1)
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    max_pixels: int = Field(default=100_000_000, gt=0)
+
+    @field_validator("classes")
+    @classmethod
+    def _unique(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({name for name in classes if classes.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands twice; name every class once")
+        return classes
+
+
+class Objective(Values):
+    """The validation metric that trials are ranked by."""
+
+    metric: str = "miou"
+    mode: Literal["max", "min"] = "max"
+
+    def better(self, value: float, other: float | None) -> bool:
+        """Whether value beats other; anything beats nothing, and NaN beats nothing at all."""
+        if value != value:
+            return False
+        return other is None or (value > other if self.mode == "max" else value < other)
+
+
+class Budget(Values):
+    """What the search may spend. It ends with the first limit that is reached."""
+
+    trials: int | None = Field(default=None, ge=1)
+    epochs: int = Field(default=100, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    first_rung: float = Field(default=0.25, gt=0, le=1)
+    reduction_factor: float = Field(default=3, gt=1)
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.trials is None and self.minutes is None:
+            raise ValueError("neither trials nor minutes is set, so the search would never end")
+        return self
+
+
+class Resources(Values):
+    """What one trial reserves. Left out: one GPU where there is one, else one CPU core."""
+
+    workers_per_trial: int = Field(default=1, ge=1)
+    cpus_per_worker: int | None = Field(default=None, ge=1)
+    gpus_per_worker: float | None = Field(default=None, ge=0)
+    max_concurrent_trials: int | None = Field(default=None, ge=1)
+    loader_workers: int | None = Field(default=None, ge=0)
+    launcher: Literal["auto", "train", "inline"] = "auto"
+    cache: Path | None = None
+
+
+ELSEWHERE = {"epochs": "budget.epochs", "seed": "--seed"}
+SEARCHABLE = [name for name in Recipe.model_fields if name not in ELSEWHERE]
+
+
+class Study(Values):
+    """A study as resolved: one data set, its networks, and what to search."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    task: Literal["segmentation"] = "segmentation"
+    profile: str | None = None
+    data: DataConfig
+    objective: Objective = Objective()
+    networks: dict[str, dict[str, Scalar | list[Scalar]]] = Field(min_length=1)
+    space: dict[str, Dimension] = {}
+    fixed: dict[str, Any] = {}
+    start: list[dict[str, Any]] = []
+    budget: Budget
+    resources: Resources = Resources()
+    allow_random_weights: bool = False
+
+    @property
+    def what(self) -> Task:
+        """The task that models, losses and metrics are built for."""
+        data = self.data
+        return Task(self.task, data.bands, data.classes, data.ignore_index)
+
+    def recipe(self, values: Mapping[str, Any], seed: int = 0) -> Recipe:
+        """Complete values (of the space, of a start point) with what is fixed.
+
+        Raises:
+            ConfigError: a value that no recipe may have.
+        """
+        whole = {**self.fixed, **values, "epochs": self.budget.epochs, "seed": seed}
+        try:
+            recipe = Recipe.from_flat(whole)
+        except ValidationError as error:
+            raise ConfigError("; ".join(explain(error, Recipe))) from error
+        if recipe.architecture not in self.networks:
+            raise ConfigError(
+                f"architecture: no network is called '{recipe.architecture}'. "
+                + closest(recipe.architecture, self.networks)
+            )
+        return recipe
+
+    def network_spec(self, recipe: Recipe) -> dict[str, Any]:
+        """Return the specification that a trial of this recipe builds its network from."""
+        return {**self.networks[recipe.architecture], **recipe.network}
+
+    def start_values(self) -> list[dict[str, Any]]:
+        """Return the start points, with what the study or its profile fixes in their place."""
+        fixed = flatten(self.fixed)
+        return [
+            {k: v for k, v in flatten(point).items() if k not in fixed and outer(k) not in fixed}
+            for point in self.start
+        ]
+
+    @field_validator("space", "fixed", "start")
+    @classmethod
+    def _known_keys(cls, value: Any) -> Any:
+        for values in value if isinstance(value, list) else [value]:
+            for key in values:
+                if outer(key) not in Recipe.model_fields:
+                    raise ValueError(f"unknown key '{key}'. {closest(key, SEARCHABLE)}")
+                if key in ELSEWHERE:
+                    raise ValueError(f"'{key}' is not set here; use {ELSEWHERE[key]}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        both = sorted(self.space.keys() & flatten(self.fixed).keys())
+        if both:
+            raise ValueError(f"{', '.join(both)} stands in space and in fixed; keep one of the two")
+        for key, dimension in self.space.items():
+            for parent in dimension.when:
+                if parent not in self.space or parent == key:
+                    raise ValueError(
+                        f"space.{key}.when names '{parent}', which is not searched. "
+                        + closest(parent, self.space.keys() - {key})
+                    )
+        self._check_recipes()
+        return self
+
+    def _check_recipes(self) -> None:
+        middle = {key: dimension.ends()[0] for key, dimension in self.space.items()}
+        if "architecture" not in {*middle, *self.fixed}:
+            raise ValueError(
+                "architecture is neither in space nor in fixed; "
+                f"add `architecture: [{', '.join(self.networks)}]` to space"
+            )
+        for key, dimension in self.space.items():
+            for end in dimension.ends():
+                self._check_recipe("space and fixed", {**middle, key: end})
+        for number, point in enumerate(self.start_values()):
+            self._check_recipe(f"start[{number}]", {**middle, **point})
+
+    def _check_recipe(self, where: str, values: Mapping[str, Any]) -> None:
+        try:
+            self.recipe(values)
+        except ConfigError as error:
+            raise ValueError(f"{where}: {error}") from error
