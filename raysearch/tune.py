@@ -11,9 +11,9 @@ from typing import Any
 
 from rich.markup import escape
 
-from raysearch.config import Study
+from raysearch.config import Recipe, Study, outer
 from raysearch.errors import ConfigError, RaysearchError, RunError
-from raysearch.records.leaderboard import ranked
+from raysearch.records.leaderboard import loss_text, ranked
 from raysearch.records.run_folder import RunFolder, find_run
 from raysearch.records.terminal import make_console
 from raysearch.study import load_study, parse_value, profile_names, read_yaml
@@ -101,7 +101,7 @@ def _resume(options: argparse.Namespace, command: str) -> int:
         )
     from raysearch.search import session
 
-    study = session.resumed_study(run, options.trials, options.minutes)
+    study = session.resumed_study(run, _more_trials(options.trials, run), options.minutes)
     if study.name != _name(options.study):
         raise RunError(
             f"{run.path}: is a search of '{study.name}', not of '{options.study}'; "
@@ -131,6 +131,17 @@ def _replaced(named: str, study: Study) -> dict[str, dict[str, Any]]:
     return {name: spec for name, spec in own.items() if study.networks.get(name) != spec}
 
 
+def _more_trials(trials: str | None, run: RunFolder) -> int | None:
+    """Return the number of trials that a resumed search ends with: +20 adds to those begun."""
+    if trials is None:
+        return None
+    begun = len(run.numbers())
+    wanted = begun + (_whole(trials[1:]) or 0) if trials.startswith("+") else _whole(trials)
+    if wanted is not None and wanted < begun:
+        raise ConfigError(f"--trials {trials}: {begun} trials have begun already; write +N to add")
+    return wanted
+
+
 def _name(study: str) -> str:
     """The name of a study that is named or given as a path."""
     return str(read_yaml(Path(study)).get("name")) if study.endswith((".yaml", ".yml")) else study
@@ -141,7 +152,7 @@ def _study(options: argparse.Namespace) -> Study:
     study = load_study(options.study, _profile(options), _changes(options))
     if options.start_from:
         study = _start_from(study, find_run(options.output, options.start_from))
-    return _single(study, options.one) if options.one is not None else study
+    return _single(study, options.one, options.minutes) if options.one is not None else study
 
 
 def _profile(options: argparse.Namespace) -> str | None:
@@ -191,9 +202,7 @@ def _start_from(study: Study, run: RunFolder) -> Study:
     other = load_study(str(run.study_file))
     records = [r for r in ranked(run.trials(), other.objective) if r.value is not None]
     points = [
-        {k: v for k, v in record.recipe.flat().items() if k not in ("epochs", "seed")}
-        for record in records
-        if record.recipe.architecture in study.networks
+        _point(record.recipe) for record in records if record.recipe.architecture in study.networks
     ]
     if not points:
         raise RunError(
@@ -203,7 +212,13 @@ def _start_from(study: Study, run: RunFolder) -> Study:
     return _checked(study, start=[*points[:START_POINTS], *study.start])
 
 
-def _single(study: Study, given: Sequence[str]) -> Study:
+def _point(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as a start point, its loss as a study writes it."""
+    flat = {k: v for k, v in recipe.flat().items() if outer(k) not in ("loss", "epochs", "seed")}
+    return {**flat, "loss": loss_text(recipe.loss)}
+
+
+def _single(study: Study, given: Sequence[str], minutes: float | None) -> Study:
     """Return a study of one trial: the start point of the architecture, changed as given."""
     values: dict[str, Any] = {}
     for item in given:
@@ -217,7 +232,7 @@ def _single(study: Study, given: Sequence[str]) -> Study:
     if wanted is None:
         wanted = next(iter(study.networks))
     fixed = {**study.fixed, **start, "architecture": wanted, **values}
-    budget = study.budget.model_copy(update={"trials": 1})
+    budget = study.budget.model_copy(update={"trials": 1, "minutes": minutes})
     return _checked(study, space={}, start=[], fixed=fixed, budget=budget)
 
 

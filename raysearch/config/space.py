@@ -7,6 +7,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from raysearch.config.values import Scalar, Values
 
+EVERY = 100
+
 
 class _Conditional(Values):
     """`when: {architecture: [unet]}`: the key exists only where another has one of these values."""
@@ -45,6 +47,12 @@ class Range(_Conditional):
     def ends(self) -> list[Any]:
         return [self.low, self.high]
 
+    def examples(self) -> list[Any]:
+        """Values to check a study with: both ends, or every whole value of a short range."""
+        if self.whole and self.high - self.low <= EVERY:
+            return list(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
+        return self.ends()
+
     def contains(self, value: Any) -> bool:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number and self.low <= value <= self.high and (not self.whole or value == int(value))
@@ -56,6 +64,9 @@ class Choice(_Conditional):
     choices: list[Scalar] = Field(min_length=1)
 
     def ends(self) -> list[Any]:
+        return list(self.choices)
+
+    def examples(self) -> list[Any]:
         return list(self.choices)
 
     def contains(self, value: Any) -> bool:

@@ -96,6 +96,9 @@ ELSEWHERE = {"epochs": "budget.epochs", "seed": "--seed"}
 SEARCHABLE = [name for name in Recipe.model_fields if name not in ELSEWHERE]
 
 
+METRICS = ("miou", "lowest_iou", "pixel_accuracy", "val_loss", "loss", "gap")
+
+
 class Study(Values):
     """A study as resolved: one data set, its networks, and what to search."""
 
@@ -171,8 +174,27 @@ class Study(Values):
                         f"space.{key}.when names '{parent}', which is not searched. "
                         + closest(parent, self.space.keys() - {key})
                     )
+        self._check_objective()
         self._check_recipes()
         return self
+
+    def _check_objective(self) -> None:
+        known = [*METRICS, *(f"iou/{name}" for name in self.data.classes)]
+        if self.objective.metric not in known:
+            metric = self.objective.metric
+            raise ValueError(
+                f"objective.metric: '{metric}' is not measured. {closest(metric, known)}"
+            )
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Values of trials that the search may try: each dimension's in turn, and start points."""
+        first = {key: dimension.ends()[0] for key, dimension in self.space.items()}
+        varied = [
+            {**first, key: value}
+            for key, dimension in self.space.items()
+            for value in dimension.examples()
+        ]
+        return [first, *varied, *({**first, **point} for point in self.start_values())]
 
     def _check_recipes(self) -> None:
         middle = {key: dimension.ends()[0] for key, dimension in self.space.items()}
@@ -182,8 +204,8 @@ class Study(Values):
                 f"add `architecture: [{', '.join(self.networks)}]` to space"
             )
         for key, dimension in self.space.items():
-            for end in dimension.ends():
-                self._check_recipe("space and fixed", {**middle, key: end})
+            for value in dimension.examples():
+                self._check_recipe("space and fixed", {**middle, key: value})
         for number, point in enumerate(self.start_values()):
             self._check_recipe(f"start[{number}]", {**middle, **point})
 

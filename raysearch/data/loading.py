@@ -123,13 +123,13 @@ def training_batches(
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
-    pin_memory: bool | None = None,
+    pin_memory: bool = False,
 ) -> TrainingBatches:
     """Return the training batches of one rank.
 
     Args:
         workers: loader processes; 0 loads in the calling process.
-        pin_memory: None pins where there is CUDA.
+        pin_memory: for batches that go to a CUDA device.
 
     Raises:
         ConfigError: a batch that leaves a rank without an image.
@@ -139,7 +139,6 @@ def training_batches(
             f"batch_size {recipe.batch_size} is less than one image for each of {world} workers "
             f"and {recipe.accumulation} accumulated parts; raise batch_size, or take fewer of them"
         )
-    pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
     dataset = TrainingSet(data.cache, data.indices("train"), recipe, task)
     order = Order(len(dataset), recipe.batch_size, recipe.seed, rank, world)
-    return TrainingBatches(dataset, order, workers, pinned)
+    return TrainingBatches(dataset, order, workers, pin_memory)

@@ -74,17 +74,19 @@ class ValidationSet(Dataset[ValidationBatch]):
         indices: Sequence[int],
         image_size: int | None,
         batch_size: int,
+        pixels: int,
         stride: int = STRIDE,
     ) -> None:
         self.cache, self.image_size, self.stride = cache, image_size, stride
         by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index in indices:
             by_shape[cache.shape(index)].append(index)
-        self.batches = [
-            (shape, tuple(same[first : first + batch_size]))
-            for shape, same in sorted(by_shape.items())
-            for first in range(0, len(same), batch_size)
-        ]
+        self.batches: list[tuple[tuple[int, int], tuple[int, ...]]] = []
+        for shape, same in sorted(by_shape.items()):
+            height, width = fitted(*shape, image_size)
+            count = min(batch_size, max(1, pixels // (height * width)))
+            places = range(0, len(same), count)
+            self.batches += [(shape, tuple(same[first : first + count])) for first in places]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -116,21 +118,25 @@ def validation_batches(
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
+    pin_memory: bool = False,
     split: str = "val",
-) -> Iterator[ValidationBatch]:
-    """Yield one rank's batches of a split. Over all ranks every image comes exactly once."""
+) -> DataLoader[ValidationBatch]:
+    """Return one rank's batches of a split. Over all ranks every image comes exactly once.
+
+    A batch holds no more pixels than a rank's training batch, so that it fits where that one does.
+    """
     indices = data.indices(split)[rank::world]
     size = max(1, recipe.batch_size // (world * recipe.accumulation))
     cv2.setNumThreads(0)
-    loader = DataLoader(
-        ValidationSet(data.cache, indices, recipe.image_size, size),
+    return DataLoader(
+        ValidationSet(data.cache, indices, recipe.image_size, size, size * recipe.crop_size**2),
         batch_size=None,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
         worker_init_fn=one_thread,
         generator=torch.Generator(),
     )
-    yield from loader
 
 
 def _pad(image: np.ndarray, below: int, right: int) -> np.ndarray:

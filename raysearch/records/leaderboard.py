@@ -97,8 +97,15 @@ def _row(record: TrialRecord, study: Study) -> dict[str, Any]:
 
 
 def searched(study: Study) -> list[str]:
-    """Return the keys that differ between trials: of the space and of the start points."""
-    keys = dict.fromkeys([*study.space, *(key for start in study.start_values() for key in start)])
+    """Return the keys that the study searches, and those of its start points that it does not fix.
+
+    A start point taken from another search names every value; those that all points share are no
+    difference between trials.
+    """
+    starts = study.start_values()
+    told = dict.fromkeys(key for start in starts for key in start)
+    same = [k for k in told if len({str(s.get(k)) for s in starts}) == 1 and len(starts) > 1]
+    keys = dict.fromkeys([*study.space, *(key for key in told if key not in same)])
     return [key for key in keys if key != "architecture"]
 
 

@@ -97,16 +97,26 @@ class _Writer:
             if self.tree is None:
                 self.tree = MlflowTree(connect(self.uri), self.run, self.study)
                 self.tree.reopen()
+            self.tracking.problem = ""
             for number in sorted(self.waiting):
-                self.tree.trial(number)
-                self.waiting.discard(number)
+                self.record(self.tree, number)
             if last:
                 self.tree.close()
-            self.tracking.problem = ""
         except Exception as error:  # Whatever a tracking server does, the search goes on.
-            log.debug("MLflow at %s failed", self.uri, exc_info=True)
-            self.tracking.problem = _first_line(error)
-            self.retry_at = time.monotonic() + RETRY_SECONDS
+            self.note(error)
+
+    def record(self, tree: MlflowTree, number: int) -> None:
+        """Record one trial; one that cannot be recorded does not hold up the others."""
+        try:
+            tree.trial(number)
+            self.waiting.discard(number)
+        except Exception as error:
+            self.note(error)
+
+    def note(self, error: Exception) -> None:
+        log.debug("MLflow at %s failed", self.uri, exc_info=error)
+        self.tracking.problem = _first_line(error)
+        self.retry_at = time.monotonic() + RETRY_SECONDS
 
 
 def fill(run: RunFolder, uri: str | None = None) -> None:

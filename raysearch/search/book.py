@@ -1,14 +1,12 @@
 """The search's own account of its trials, on the disk first and in memory for the driver."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from raysearch.config import Recipe, Study
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder, TrialRecord
-
-Tell = Callable[[int, str, Mapping[int, float]], None]
 
 
 class Book:
@@ -18,6 +16,8 @@ class Book:
         self.run, self.study, self.listeners = run, study, listeners
         self.records = {record.number: record for record in run.trials()}
         self.values = {n: self._values(record) for n, record in self.records.items()}
+        self.failures = 0
+        self.successes = 0
 
     @property
     def ended(self) -> list[int]:
@@ -25,10 +25,8 @@ class Book:
 
     @property
     def only_failures(self) -> int:
-        """How many trials failed, as long as nothing else has come of any trial."""
-        failed = [record for record in self.records.values() if record.state == "failed"]
-        learned = any(self.values.values()) or len(failed) < len(self.ended)
-        return 0 if learned else len(failed)
+        """How many trials of this session failed, as long as none has ended otherwise."""
+        return 0 if self.successes else self.failures
 
     def begin(self, number: int, recipe: Recipe) -> None:
         record = self.run.begin_trial(number, recipe)
@@ -41,7 +39,9 @@ class Book:
         """Note one epoch; one that was trained again after a loss counts once."""
         if metrics["epoch"] in self.values[number]:
             return
-        self.values[number][metrics["epoch"]] = metrics[self.study.objective.metric]
+        value = metrics.get(self.study.objective.metric, math.nan)
+        if math.isfinite(value):
+            self.values[number][metrics["epoch"]] = value
         for listener in self.listeners:
             listener.epoch(number, metrics)
 
@@ -49,6 +49,8 @@ class Book:
         """Note how a trial ended, in its folder first."""
         record = self.run.end_trial(number, state, reason, self.study.objective)
         self.records[number] = record
+        self.failures += state == "failed"
+        self.successes += state != "failed"
         for listener in self.listeners:
             listener.trial_ended(record)
         return record

@@ -45,9 +45,6 @@ class Ending(Stopper):
             return ALL_FAILED
         return None
 
-    def seconds_left(self) -> float | None:
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Tune pickles its stopper for a restore that raysearch never does."""
         return (_Nothing, ())

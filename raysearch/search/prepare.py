@@ -1,15 +1,17 @@
 """Everything that is checked and brought to its place before the first trial."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from raysearch.config import Choice, Resources, Study
+from raysearch.config import Resources, Study, outer
 from raysearch.data import Data, open_data
 from raysearch.data.sample import generate, generators
-from raysearch.errors import ConfigError, WeightsError
+from raysearch.errors import ConfigError, RunError, WeightsError
 from raysearch.models import build
 from raysearch.models.weights import fetch
 from raysearch.training.losses import build_loss
@@ -70,9 +72,9 @@ def bring_weights(study: Study, folder: Path) -> tuple[Study, tuple[str, ...]]:
         WeightsError: weights cannot be fetched, with the reason and both ways out.
     """
     networks, notes = dict(study.networks), []
-    for name in architectures(study):
+    for name, specs in all_specs(study).items():
         try:
-            for spec in _variants(study, name):
+            for spec in specs:
                 fetch(spec, folder)
         except WeightsError as error:
             if not study.allow_random_weights:
@@ -83,36 +85,50 @@ def bring_weights(study: Study, folder: Path) -> tuple[Study, tuple[str, ...]]:
     return study.model_copy(update={"networks": networks}), tuple(notes)
 
 
-def architectures(study: Study) -> list[str]:
-    """Return the networks that the search may pick."""
+def all_specs(study: Study) -> dict[str, list[dict[str, Any]]]:
+    """Return each network that the search may pick, with every variant of `network.*` in turn."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for architecture in _architectures(study):
+        for values in study.examples():
+            own = {"architecture": architecture, **_applicable(study, architecture, values)}
+            spec = study.network_spec(study.recipe(own))
+            if spec not in found.setdefault(architecture, []):
+                found[architecture].append(spec)
+    return found
+
+
+def _architectures(study: Study) -> list[str]:
+    """Return the networks of the space, or the fixed one, and those of the start points."""
     dimension = study.space.get("architecture")
-    if isinstance(dimension, Choice):
-        return [str(choice) for choice in dimension.choices]
-    return [str(study.fixed["architecture"])]
+    found = dimension.examples() if dimension else [study.fixed["architecture"]]
+    started = [point["architecture"] for point in study.start_values() if "architecture" in point]
+    return list(dict.fromkeys([*found, *started]))
 
 
-def _variants(study: Study, architecture: str) -> list[dict[str, Any]]:
-    """The specifications of one network, one for each encoder that may be searched with it."""
-    spec = study.networks[architecture]
-    dimension = study.space.get("network.encoder")
-    if isinstance(dimension, Choice) and dimension.applies({"architecture": architecture}):
-        return [{**spec, "encoder": encoder} for encoder in dimension.choices]
-    return [spec]
+def _applicable(study: Study, architecture: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `network.*` that hold for an architecture: where searched, by their `when`."""
+    chosen = {**values, "architecture": architecture}
+    same = values.get("architecture") == architecture
+    return {
+        key: value
+        for key, value in values.items()
+        if outer(key) == "network"
+        and (study.space[key].applies(chosen) if key in study.space else same)
+    }
 
 
 def count_parameters(study: Study) -> dict[str, int]:
-    """Build each network once, without its weights; a wrong one fails here, not in a trial.
+    """Build each variant of each network, without weights; return the first's parameters.
 
     Raises:
         ConfigError: a network that cannot be built.
     """
     counts = {}
-    for name in architectures(study):
-        spec = dict(study.networks[name])
-        if "encoder_weights" in spec:
-            spec["encoder_weights"] = None
-        network = build(spec, study.what)
-        counts[name] = sum(parameter.numel() for parameter in network.parameters())
+    for name, specs in all_specs(study).items():
+        for spec in specs:
+            bare = spec | ({"encoder_weights": None} if "encoder_weights" in spec else {})
+            network = build(bare, study.what)
+            counts.setdefault(name, sum(p.numel() for p in network.parameters()))
     return counts
 
 
@@ -122,19 +138,39 @@ def check_parts(study: Study) -> None:
     Raises:
         ConfigError: an unknown term of a loss, or an unknown schedule.
     """
-    middle = {key: dimension.ends()[0] for key, dimension in study.space.items()}
-    choices = [
-        {key: choice}
-        for key, dimension in study.space.items()
-        if isinstance(dimension, Choice)
-        for choice in dimension.choices
-    ]
     frequency = torch.ones(study.what.num_classes)
     optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
-    for values in [{}, *choices, *study.start_values()]:
-        recipe = study.recipe({**middle, **values})
+    for values in study.examples():
+        recipe = study.recipe(values)
         build_loss(recipe, study.what, frequency)
         build_schedule(recipe, optimizer, steps_per_epoch=1)
+
+
+def check_batches(study: Study, workers: int) -> None:
+    """Make sure that every worker of a trial has an image in every part of a batch.
+
+    Raises:
+        ConfigError: a batch that is too small.
+    """
+    for values in study.examples():
+        recipe = study.recipe(values)
+        if recipe.batch_size < workers * recipe.accumulation:
+            raise ConfigError(
+                f"batch_size: {recipe.batch_size} is less than one image for each of {workers} "
+                f"workers and {recipe.accumulation} accumulated parts; raise it, or take fewer"
+            )
+
+
+def check_writable(output: Path) -> None:
+    """Raise a RunError where an output folder neither is nor can become one of ours."""
+    place = output.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise RunError(
+            f"{output}: cannot be written (see {place}); change its permissions, or choose another "
+            "folder with --output"
+        )
 
 
 def loader_workers(resources: Resources, cpus: int, gpus: float) -> int:

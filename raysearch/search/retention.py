@@ -1,13 +1,16 @@
 """Which checkpoints stay: the best epoch of the best trials, and the last one of running trials."""
 
+import logging
 import shutil
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from raysearch.config import Objective, Study
 from raysearch.records.leaderboard import ranked
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder, TrialRecord
+
+log = logging.getLogger(__name__)
 
 BEST_TRIALS, OF_EACH_ARCHITECTURE = 20, 3
 
@@ -22,20 +25,24 @@ class Retention(Listener):
         self.run, self.objective = run, study.objective
 
     def trial_ended(self, record: TrialRecord) -> None:
-        self.pool.submit(delete_others, self.run, self.objective)
+        deleted = self.pool.submit(delete_others, self.run, self.objective)
+        deleted.add_done_callback(_report)
 
     def close(self) -> None:
         """Wait until what is to be deleted is deleted."""
         self.pool.shutdown()
 
 
+def _report(deleted: Future[None]) -> None:
+    if error := deleted.exception():
+        log.warning("checkpoints could not be deleted: %s", error)
+
+
 def delete_others(run: RunFolder, objective: Objective) -> None:
     """Delete the checkpoints that need not stay."""
-    records = run.trials()
-    kept = kept_trials(records, objective)
-    for record in records:
-        if record.state == "running":
-            continue
+    ended = [record for record in run.trials() if record.state != "running"]
+    kept = kept_trials(ended, objective)
+    for record in ended:
         folder = run.trial_folder(record.number)
         shutil.rmtree(folder / "last", ignore_errors=True)
         if record.number not in kept:

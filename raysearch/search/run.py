@@ -17,7 +17,7 @@ from raysearch.search.schedule import AshaByArchitecture
 from raysearch.search.sweep import Sweeper
 from raysearch.search.trial import Context, trainable
 
-LOST_PROCESSES = 3
+LOST_PROCESSES, ENDLESS = 3, -1
 
 
 def search(
@@ -44,12 +44,14 @@ def search(
     asha = AshaByArchitecture(study, book.records.values())
     ending = Ending(book, seconds, context.slots.trials)
     sweep = Sweeper() if context.launcher == "train" else None
+    events = Events(book, asha, ending, tell_journal, sweep)
     for listener in listeners:
         listener.search_started(run, study)
-    left = study.budget.trials - len(book.ended) if study.budget.trials else -1
+    left = study.budget.trials - len(book.ended) if study.budget.trials else ENDLESS
     if left == 0 or seconds == 0:
-        return None
-    events = Events(book, asha, ending, tell_journal, sweep)
+        ending.cause = "time budget" if left else None
+        events.stop_running()
+        return ending.cause
     tuner = tune.Tuner(
         trainable(context),
         tune_config=tune.TuneConfig(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
@@ -18,10 +19,12 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from raysearch.config import Study
+from raysearch.errors import ConfigError
 from raysearch.search.book import Book
 from raysearch.search.space import suggest, told
 
 START = "start"
+BEGUN = tuple(state for state in TrialState if state != TrialState.WAITING)
 
 
 def open_journal(path: Path, study: Study, seed: int) -> optuna.Study:
@@ -32,16 +35,15 @@ def open_journal(path: Path, study: Study, seed: int) -> optuna.Study:
     direction = directions.MAXIMIZE if study.objective.mode == "max" else directions.MINIMIZE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(
-            multivariate=True, group=True, constant_liar=True, seed=seed, n_startup_trials=8
-        )
         journal = optuna.create_study(
-            storage=storage,
-            sampler=sampler,
-            study_name=study.name,
-            direction=direction,
-            load_if_exists=True,
+            storage=storage, study_name=study.name, direction=direction, load_if_exists=True
         )
+        # Each session draws numbers of its own, or it would repeat the last one's random trials.
+        begun = len(journal.get_trials(deepcopy=False, states=BEGUN))
+        journal.sampler = optuna.samplers.TPESampler(
+            multivariate=True, group=True, constant_liar=True, n_startup_trials=8,
+            seed=int(np.random.SeedSequence([seed, begun]).generate_state(1)[0]),
+        )  # fmt: skip
     queued = {trial.user_attrs.get(START) for trial in journal.get_trials(deepcopy=False)}
     for number, point in enumerate(study.start_values()):
         if number not in queued:
@@ -67,7 +69,11 @@ class OptunaSearcher(Searcher):
         trial = self._next()
         start = trial.user_attrs.get(START)
         point: Mapping[str, Any] = self.starts[start] if start is not None else {}
-        recipe = self.study.recipe(suggest(trial, self.study, point), self.seed)
+        try:
+            recipe = self.study.recipe(suggest(trial, self.study, point), self.seed)
+        except ConfigError:
+            self.journal.tell(trial, state=TrialState.FAIL)  # It must not come again on a resume.
+            raise
         self.book.begin(trial.number, recipe)
         return {
             "number": trial.number,

@@ -19,20 +19,9 @@ from raysearch.training.optimisation import warmup_fraction
 def first_rung(study: Study) -> int:
     """Return the epoch of the first rung: the budget's share, and after the longest warm-up."""
     epochs = study.budget.epochs
-    points = [*study.start_values(), *_corners(study)]
-    warmup = max(warmup_fraction(study.recipe({**_middle(study), **point})) for point in points)
+    warmup = max(warmup_fraction(study.recipe(values)) for values in study.examples())
     after_warmup = math.floor(warmup * epochs) + 1
     return min(epochs, max(math.ceil(study.budget.first_rung * epochs), after_warmup))
-
-
-def _middle(study: Study) -> dict[str, Any]:
-    return {key: dimension.ends()[0] for key, dimension in study.space.items()}
-
-
-def _corners(study: Study) -> list[dict[str, Any]]:
-    """Values of the space that a warm-up depends on, at their ends."""
-    ends = [study.space[key].ends() if key in study.space else [] for key in ("warmup", "schedule")]
-    return [{"warmup": w} for w in ends[0]] + [{"schedule": s} for s in ends[1]] + [{}]
 
 
 def rungs(study: Study) -> list[int]:
@@ -92,7 +81,7 @@ class AshaByArchitecture(FIFOScheduler):
         self._asha(trial.config["architecture"]).on_trial_add(tune_controller, known)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if result.get("failed") or result.get("finished"):
+        if result.get("failed") or result.get("finished") or result["best"] is None:
             return TrialScheduler.CONTINUE
         number = trial.config["number"]
         asha = self._asha(trial.config["architecture"])

@@ -33,7 +33,9 @@ from raysearch.search.ending import ALL_FAILED, INTERRUPTED
 from raysearch.search.prepare import (
     Prepared,
     bring_weights,
+    check_batches,
     check_parts,
+    check_writable,
     count_parameters,
     loader_workers,
     prepare,
@@ -117,6 +119,7 @@ def made_ready(job: Job) -> Iterator[Ready]:
     Raises:
         RaysearchError: anything that cannot be used, with what, where and the repair.
     """
+    check_writable(job.output)
     device = find_device()
     parameters = count_parameters(job.study)
     check_parts(job.study)
@@ -125,6 +128,7 @@ def made_ready(job: Job) -> Iterator[Ready]:
     prepared = replace(prepared, study=study, notes=(*job.notes, *prepared.notes, *notes))
     with cluster.joined(job.address):
         slots = cluster.slots(study.resources)
+        check_batches(study, slots.workers)
         if device.type == "mps":
             slots = replace(slots, trials=1)  # Apple's GPU is one, and Ray does not count it.
         if slots.workers > 1 and study.resources.launcher == "inline":
@@ -185,15 +189,18 @@ def resume(run: RunFolder, study: Study, job: Job) -> int:
         return _search(ready, run)
 
 
-def resumed_study(run: RunFolder, trials: str | None, minutes: float | None) -> Study:
-    """Return a run's study, with its budget as asked for: trials as 40, or +20 to add to it."""
+def resumed_study(run: RunFolder, trials: int | None, minutes: float | None) -> Study:
+    """Return a run's study, with the limits of its budget replaced by those that are given.
+
+    Args:
+        trials: how many the search has in the end.
+        minutes: how much longer it may take.
+    """
     study = load_study(str(run.study_file))
-    budget = study.budget
-    if trials is not None:
-        begun = len(run.numbers()) if trials.startswith("+") else 0
-        budget = budget.model_copy(update={"trials": begun + int(trials), "minutes": None})
-    if minutes is not None:
-        budget = budget.model_copy(update={"minutes": spent(run) / 60 + minutes})
+    if trials is None and minutes is None:
+        return study
+    whole = spent(run) / 60 + minutes if minutes is not None else None
+    budget = study.budget.model_copy(update={"trials": trials, "minutes": whole})
     return study.model_copy(update={"budget": budget})
 
 

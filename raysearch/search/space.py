@@ -18,8 +18,7 @@ def suggest(trial: Trial, study: Study, start: Mapping[str, Any]) -> dict[str, A
     values = {**fixed, **start}
     for key in _parents_first(study.space):
         dimension = study.space[key]
-        given = key in start
-        if not dimension.applies(values) or (given and not dimension.contains(start[key])):
+        if not dimension.applies(values) or (key in start and not dimension.contains(start[key])):
             continue
         values[key] = _suggest(trial, key, dimension)
     return values

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray.exceptions
 import ray.train
-import ray.train.torch
 import torch
 from filelock import FileLock
 from ray import tune
@@ -62,6 +62,8 @@ def trainable(context: Context) -> Callable[[dict[str, Any]], None]:
 
 def inline(config: dict[str, Any], context: Context) -> None:
     """Train a one-worker trial in this process, which the next trial may use again."""
+    if context.slots.gpus and torch.cuda.is_available():
+        torch.cuda.synchronize()  # A GPU that the trial before broke ends this process, not trials.
     try:
         _train(config, context, tune.report)
     except Exception as error:
@@ -69,6 +71,8 @@ def inline(config: dict[str, Any], context: Context) -> None:
         tune.report({"failed": reason(context.folder(config))})
     finally:
         gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
 
 def with_train(config: dict[str, Any], context: Context) -> None:
@@ -97,12 +101,12 @@ def with_train(config: dict[str, Any], context: Context) -> None:
     try:
         trainer.fit()
     except WorkerGroupError as error:
-        own = [
-            e for e in error.worker_failures.values() if not isinstance(e, ray.exceptions.RayError)
-        ]
-        if not own and not (context.folder(config) / ERROR).exists():
-            raise
-        tune.report({"failed": reason(own[0]) if own else "exception"})
+        failures = error.worker_failures.values()
+        lost = any(isinstance(e, ray.exceptions.RayError) for e in failures)
+        failure = reason(context.folder(config))
+        if lost or not failure:
+            raise  # A process was lost, and with it perhaps its peers: Tune starts the trial again.
+        tune.report({"failed": failure})
 
 
 def train_worker(job: dict[str, Any]) -> None:
@@ -112,7 +116,8 @@ def train_worker(job: dict[str, Any]) -> None:
     try:
         _train(config, context, ray.train.report, ranks.get_world_rank(), ranks.get_world_size())
     except Exception as error:
-        _note_failure(context.folder(config), error)
+        if ranks.get_world_rank() == 0 or not (context.folder(config) / ERROR).exists():
+            _note_failure(context.folder(config), error)
         raise
 
 
@@ -122,14 +127,12 @@ def _train(
     report: Callable[[dict[str, Any]], None],
     rank: int = 0,
     world: int = 1,
-    device: torch.device | None = None,
 ) -> None:
     from raysearch.training.loop import Machine, Training
 
-    if device is None and not context.slots.gpus and torch.cuda.is_available():
-        device = torch.device("cpu")  # None of the GPUs here was reserved.
-    if device is not None and device.type == "cuda":
-        torch.cuda.set_device(device)  # Workers on one node see each other's GPUs.
+    (context.folder(config) / ERROR).unlink(missing_ok=True)
+    unreserved = not context.slots.gpus and torch.cuda.is_available()
+    device = torch.device("cpu") if unreserved else None
     recipe, study = Recipe.model_validate(config["recipe"]), context.study
     threads = max(1, context.slots.cpus - context.loader_workers)
     # A process that lost its driver may live on for a moment: one trains a trial at a time.
@@ -147,13 +150,13 @@ def _train(
 
 def _open(context: Context) -> Data:
     """A process that trains one trial after another opens the data once."""
-    if context.digest not in _opened:
+    if context.run not in _opened:
         _opened.clear()
-        _opened[context.digest] = _data(context)
-    return _opened[context.digest]
+        _opened[context.run] = _data(context)
+    return _opened[context.run]
 
 
-_opened: dict[str, Data] = {}
+_opened: dict[Path, Data] = {}
 
 
 def _data(context: Context) -> Data:

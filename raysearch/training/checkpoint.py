@@ -41,8 +41,9 @@ def save(
 ) -> Path:
     """Write a checkpoint into folder and delete all but the `keep` newest there."""
     folder.mkdir(parents=True, exist_ok=True)
+    for broken_off in folder.glob(".epoch-*"):
+        shutil.rmtree(broken_off, ignore_errors=True)
     aside = folder / f".epoch-{epoch:04d}.{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, aside / WEIGHTS)
     torch.save(dict(state or {}), aside / STATE)

@@ -5,7 +5,8 @@ import re
 import resource
 import sys
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,7 @@ def prepare(seed: int, threads: int, device: torch.device) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = device.type == "cuda"
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    forget_peak_memory(device)
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -91,8 +91,23 @@ def peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     if device.type == "mps":
         return torch.mps.driver_allocated_memory() / 2**20
+    if STATUS.is_file():
+        peak = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="ascii"))
+        if peak:
+            return int(peak[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Begin to measure the peak anew, for a process that trains one trial after another."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        CLEAR.write_text("5", encoding="ascii")  # proc(5): resets the peak resident set size.
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:

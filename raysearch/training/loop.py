@@ -4,6 +4,7 @@ It knows nothing of Ray or MLflow. `fit` takes a recipe, what the machine gives,
 report each epoch to; everything that must survive a kill is in the trial's folder.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raysearch.config import Objective, Recipe, Task
-from raysearch.data import Data, ValidationBatch, training_batches, validation_batches
+from raysearch.data import Data, training_batches, validation_batches
 from raysearch.errors import TrialError
 from raysearch.models import build
 from raysearch.models.batch_norm import synchronise
@@ -75,9 +76,10 @@ class Training:
         self.loss = build_loss(recipe, task, frequency).to(self.device)
         self.normalise = Normalisation(data).to(self.device)
         self.optimizer = build_optimizer(recipe, self.network)
-        self.batches = training_batches(
-            data, recipe, task, machine.rank, machine.world, machine.loader_workers
-        )
+        pinned = self.device.type == "cuda"
+        share = (machine.rank, machine.world, machine.loader_workers, pinned)
+        self.batches = training_batches(data, recipe, task, *share)
+        self.validation = validation_batches(data, recipe, *share)
         self.schedule = build_schedule(recipe, self.optimizer, len(self.batches))
         self.ema = Ema(self.network, recipe.ema_decay) if recipe.ema_decay else None
         self.precision = Precision(recipe.precision, self.device)
@@ -187,7 +189,7 @@ class Training:
         metrics = SegmentationMetrics(self.task, self.device)
         self.probe = Probe(self.data)
         clock, sums = Clock(), torch.zeros(2, device=self.device)
-        for batch in clock.waiting_for(self.validation_batches()):
+        for batch in clock.waiting_for(self.validation):
             with self.precision.autocast():
                 output = network(self.to_device(batch.images))
                 values = self.loss(output, batch.small_masks(output.semantic.shape, self.device))
@@ -206,15 +208,9 @@ class Training:
             "validation_data_seconds": clock.waited,
         }
 
-    def validation_batches(self) -> Iterator[ValidationBatch]:
-        machine = self.machine
-        return validation_batches(
-            self.data, self.recipe, machine.rank, machine.world, machine.loader_workers
-        )
-
     def close_epoch(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Judge an epoch, write its checkpoints and its line of the history."""
-        epoch, value = metrics["epoch"], metrics[self.objective.metric]
+        epoch, value = metrics["epoch"], metrics.get(self.objective.metric, math.nan)
         self.schedule.epoch(value if self.objective.mode == "max" else -value)
         improved = self.objective.better(value, self.best)
         if improved:

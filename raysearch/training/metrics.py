@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from raysearch.config import Task
 
@@ -26,12 +27,14 @@ class SegmentationMetrics:
         """
         if predicted.shape != target.shape:
             raise ValueError(f"predicted {predicted.shape} and target {target.shape} differ")
-        classes = self.task.num_classes
-        target = target.to(predicted.device)
-        counted = target != self.task.ignore_index
-        pairs = target[counted].long() * classes + predicted[counted].long()
-        counts = torch.bincount(pairs, minlength=classes * classes)
-        self.confusion += counts.view(classes, classes).to(self.confusion.device)
+        counts = multiclass_confusion_matrix(
+            predicted.long(),
+            target.to(predicted.device).long(),
+            self.task.num_classes,
+            ignore_index=self.task.ignore_index,
+            validate_args=False,
+        )
+        self.confusion += counts.to(self.confusion.device)
 
     def total(self) -> Tensor:
         """Return the confusion matrix (K, K) over all ranks: rows are true classes."""

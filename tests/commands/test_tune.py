@@ -11,8 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
-from .conftest import Workplace
+from raysearch.records.run_folder import RunFolder
+from raysearch.study import load_study, to_yaml
 
+from .conftest import STUDY, Workplace
+
+FIXED = STUDY["fixed"]
 NOISE = re.compile(r"Warning|Traceback|Error\b|deprecat", re.IGNORECASE)
 
 
@@ -61,48 +65,84 @@ def test_both_launchers_give_the_same_numbers(workplace: Workplace) -> None:
     assert found[0] == found[1]
 
 
-def test_two_workers_a_trial_measure_as_one_and_are_freed_when_stopped(
-    workplace: Workplace,
-) -> None:
+def test_two_workers_a_trial_measure_as_one(workplace: Workplace) -> None:
     """Weights stay at their seeded beginning, so one worker and two validate the same ones."""
     still = {
-        "fixed": {"image_size": 32, "crop_size": 32, "batch_size": 4, "weight_decay": 0.0},
-        "space": {"architecture": ["narrow"], "learning_rate": {"low": 1e-12, "high": 1e-11}},
-        "start": [{"architecture": "narrow", "learning_rate": 1e-12}],
+        "fixed": {**FIXED, "weight_decay": 0.0, "architecture": "narrow", "learning_rate": 1e-12},
+        "space": {},
+        "start": [],
+        "budget": {"trials": 1, "epochs": 1},
     }
-    workplace.write_study(**still, budget={"trials": 1, "epochs": 1})
+    workplace.write_study(**still)
     workplace.tune()
     alone = workplace.history(0)[0]
-    budget = {"trials": 3, "epochs": 9, "first_rung": 0.1, "reduction_factor": 2}
-    workplace.write_study(**still, budget=budget, resources={"workers_per_trial": 2})
+    workplace.write_study(**still, resources={"workers_per_trial": 2})
     workplace.tune()
-    together = workplace.history(0)[0]
     for key in ("miou", "pixel_accuracy", "val_loss"):
-        assert together[key] == pytest.approx(alone[key], abs=1e-3), key
-    # Two workers fill the machine: the next trial can only have begun on workers given back.
-    assert len(workplace.leaderboard()) == 3
+        assert workplace.history(0)[0][key] == pytest.approx(alone[key], abs=1e-3), key
+
+
+def test_a_stopped_trial_frees_both_of_its_workers(workplace: Workplace) -> None:
+    """Two workers fill the machine: a trial can only begin on workers that were given back."""
+    learns = {"architecture": "narrow", "learning_rate": 0.03, "loss": "cross_entropy"}
+    still = {"architecture": "narrow", "learning_rate": 1e-12, "loss": "cross_entropy"}
+    workplace.write_study(
+        start=[learns, still, learns],
+        fixed={**FIXED, "weight_decay": 0.0},
+        budget={"trials": 3, "epochs": 9, "first_rung": 0.5, "reduction_factor": 2},
+        resources={"workers_per_trial": 2},
+    )
+    workplace.tune()
+    states = workplace.leaderboard().set_index("trial").state
+    assert states[0] == "completed"
+    assert states[1] == "pruned"
+    assert states[2] in ("completed", "pruned")
+    assert workplace.history(1)[-1]["epoch"] < 9
+
+
+@pytest.mark.parametrize("launcher", ["inline", "train"])
+def test_a_failed_trial_is_recorded_and_the_search_goes_on(
+    workplace: Workplace, launcher: str
+) -> None:
+    start = [{"architecture": "wide", "loss": "1e39*cross_entropy"}, {"architecture": "narrow"}]
+    workplace.write_study(start=start, budget={"trials": 2, "epochs": 2})
+    output = workplace.tune("--launcher", launcher)
+    board = workplace.leaderboard()
+    assert sorted(board.trial) == [0, 1]
+    assert (board.trial.iloc[-1], board.state.iloc[-1]) == (0, "failed")
+    assert board.reason.iloc[-1] == "not finite"
+    assert board.state.iloc[0] == "completed"
+    assert "not finite" in output
+    error = (workplace.latest / "trials" / "0000" / "error.txt").read_text()
+    assert "Traceback" in error
+    _, children = workplace.mlflow_runs()
+    assert sorted(run.info.status for run in children) == ["FAILED", "FINISHED"]
 
 
 def test_a_killed_search_resumes_without_loss(
     workplace: Workplace, change: Callable[..., None]
 ) -> None:
-    change(budget={"trials": 5, "epochs": 12, "first_rung": 1.0})
+    change(budget={"trials": 4, "epochs": 12, "first_rung": 1.0})
     process = workplace.start("tiny.yaml")
-    children = _kill_after_epochs(process, workplace, 8)
+    _kill_after_epochs(process, workplace, 8)
+    before = {n: workplace.history(n) for n in range(2)}
     output = workplace.run("tiny.yaml", "--resume")
     database = f"sqlite:///{workplace.path}/results/mlflow.db"
     board, (parents, runs) = workplace.leaderboard(), workplace.mlflow_runs(database)
-    assert sorted(board.trial) == [0, 1, 2, 3, 4], output
+    assert sorted(board.trial) == [0, 1, 2, 3], output
     assert set(board.state) == {"completed"}
-    assert (len(parents), len(runs)) == (1, 5)
-    for number in range(5):
+    assert (len(parents), len(runs)) == (1, 4)
+    assert board.learning_rate.nunique() == 4
+    for number in range(4):
         assert [m["epoch"] for m in workplace.history(number)] == list(range(1, 13))
-    again = sum(workplace.history(n)[k]["time"] > children for n in range(2) for k in range(12))
-    assert again < 24, "the broken-off trials were trained from their beginning again"
+    for number, told in before.items():
+        times = [m["time"] for m in workplace.history(number)]
+        again = sum(m["time"] not in times for m in told)
+        assert again <= 1, f"{again} epochs of trial {number} were trained twice"
 
 
-def _kill_after_epochs(process: Any, workplace: Workplace, epochs: int) -> float:
-    """Kill the driver with SIGKILL once so many epochs are written; return the time of it."""
+def _kill_after_epochs(process: Any, workplace: Workplace, epochs: int) -> None:
+    """Kill the driver with SIGKILL once so many epochs are written, and wait for its family."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         lines = [p.read_text().count("\n") for p in workplace.path.rglob("metrics.jsonl")]
@@ -113,7 +153,6 @@ def _kill_after_epochs(process: Any, workplace: Workplace, epochs: int) -> float
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     psutil.wait_procs(family, timeout=30)
-    return time.time()
 
 
 def test_a_finished_search_is_extended(workplace: Workplace) -> None:
@@ -152,21 +191,6 @@ def test_a_time_budget_ends_cleanly(workplace: Workplace, change: Callable[..., 
     assert {run.data.tags["state"] for run in children} == {"stopped"}
 
 
-def test_a_failed_trial_is_recorded_and_the_search_goes_on(workplace: Workplace) -> None:
-    start = [{"architecture": "wide", "loss": "1e39*cross_entropy"}, {"architecture": "narrow"}]
-    workplace.write_study(start=start, budget={"trials": 3, "epochs": 2})
-    output = workplace.tune()
-    board = workplace.leaderboard()
-    assert sorted(board.trial) == [0, 1, 2]
-    assert (board.trial.iloc[-1], board.state.iloc[-1]) == (0, "failed")
-    assert list(board.state == "failed").count(True) == 1
-    assert "not finite" in output
-    error = (workplace.latest / "trials" / "0000" / "error.txt").read_text()
-    assert "Traceback" in error
-    _, children = workplace.mlflow_runs()
-    assert sorted(run.info.status for run in children) == ["FAILED", "FINISHED", "FINISHED"]
-
-
 def test_a_search_whose_trials_all_fail_stops_early(workplace: Workplace) -> None:
     fixed = {"image_size": 32, "crop_size": 32, "batch_size": 4, "loss": "1e39*cross_entropy"}
     workplace.write_study(fixed=fixed, budget={"trials": 50, "epochs": 2}, start=[])
@@ -175,16 +199,33 @@ def test_a_search_whose_trials_all_fail_stops_early(workplace: Workplace) -> Non
     assert "Traceback" in output
     assert "not finite" in output
     assert 3 <= workplace.summary()["trials"]["failed"] < 10
+    workplace.tune("--resume", "--trials", "+3", code=1)
+    assert workplace.summary()["trials"]["failed"] >= 6
 
 
-def test_another_search_gives_the_start(workplace: Workplace) -> None:
+def test_another_search_gives_the_start(workplace: Workplace, change: Callable[..., None]) -> None:
+    change(space={"loss": ["focal", "cross_entropy + 0.5*dice"]})
     workplace.tune("--trials", "2", "--epochs", "2")
-    board = workplace.leaderboard()
+    before = workplace.leaderboard()
     workplace.tune(
         "--start-from", str(workplace.latest.resolve()), "--trials", "2", "--epochs", "1"
     )
     again = workplace.leaderboard()
-    assert set(again.learning_rate) == set(board.learning_rate)
+    keys = ["architecture", "learning_rate", "loss"]
+    assert set(again[keys].itertuples(index=False)) == set(before[keys].itertuples(index=False))
+
+
+@pytest.mark.parametrize("trials", ["1", "0", "-3", "+0", "many"])
+def test_a_resume_refuses_fewer_trials_than_there_are(workplace: Workplace, trials: str) -> None:
+    run = RunFolder.create(workplace.path / "results", "tiny")
+    workplace.write_study()
+    run.write("study.yaml", to_yaml(load_study("tiny.yaml")))
+    for number in range(2):
+        run.begin_trial(number, load_study("tiny.yaml").recipe({"architecture": "wide"}))
+    before = run.study_file.read_text()
+    output = workplace.tune("--resume", f"--trials={trials}", code=2)
+    assert "--trials" in output
+    assert run.study_file.read_text() == before
 
 
 def test_one_batch_is_learned_by_heart(workplace: Workplace) -> None:
@@ -225,6 +266,8 @@ def drop_lists(place: Path) -> None:
         (None, ["--set", "fixed.loss=focall"], ["focall", "'focal'"]),
         (None, ["--set", "fixed.schedule=cosin"], ["cosin", "'cosine'"]),
         (None, ["--set", "networks.narrow.widht=8"], ["widht", "'width'"]),
+        (None, ["--set", "objective.metric=mIoU"], ["mIoU", "'miou'"]),
+        (None, ["--set", "fixed.accumulation=3"], ["accumulation 3"]),
         (None, ["--trials", "none"], ["--trials none"]),
         (None, ["--profile", "quik"], ["quik"]),
         (None, ["--resume", "nothing"], ["no search"]),

@@ -33,7 +33,9 @@ def test_a_broken_off_trial_comes_again_under_its_number_with_its_values(run: Ru
     given = [first.suggest("a"), first.suggest("b")]
     again = searcher(run, study)
     assert [again.suggest("c"), again.suggest("d")] == given
-    assert again.suggest("e")["number"] == 2
+    third = again.suggest("e")
+    assert third["number"] == 2
+    assert third["recipe"] not in [config["recipe"] for config in given]
     assert [record.number for record in run.trials()] == [0, 1, 2]
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from raysearch.config import Objective, Recipe, Task
 from raysearch.data import Data, open_data
 from raysearch.errors import TrialError
+from raysearch.models import build
 from raysearch.study import load_study
 from raysearch.training import checkpoint
 from raysearch.training.history import read_history
@@ -206,6 +208,24 @@ def test_each_searched_value_reaches_the_live_parts(
     live = live_values(trial.optimizer, trial.schedule, trial.loss, trial.batches, trial.ema)
     asked = trial.recipe.model_dump()[key]
     assert live[key] == pytest.approx(asked)
+
+
+@pytest.mark.parametrize("attention", [None, "scse"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_each_searched_value_of_a_network_reaches_it(attention: str | None, dropout: float) -> None:
+    study = load_study("animals", "quick")
+    for name, key in (("unet", "dropout"), ("efficientnet_b3", "decoder_attention_type")):
+        value = dropout if key == "dropout" else attention
+        recipe = study.recipe({"architecture": name, f"network.{key}": value})
+        spec = {**study.network_spec(recipe)}
+        if "encoder_weights" in spec:
+            spec["encoder_weights"] = None
+        parts = [type(m).__name__ for m in build(spec, study.what).modules()]
+        rates = {m.p for m in build(spec, study.what).modules() if isinstance(m, nn.Dropout2d)}
+        if key == "dropout":
+            assert (dropout in rates) == (dropout > 0)
+        else:
+            assert ("SCSEModule" in parts) == (attention == "scse")
 
 
 def test_a_schedule_reaches_the_optimizer(data: Data, folder: Path) -> None:

@@ -162,10 +162,10 @@ class Progress(Listener):
 
     def _heartbeat_text(self) -> str:
         running = "; ".join(self._running_text(record) for record in self.running)
-        return (
-            f"[dim]{duration(self.elapsed)}[/] {escape(running)}  "
-            f"[dim]best {self._best_text()}, {duration(self.time_left())} left[/]"
-        )
+        known = [f"trials {self._trials_text()}", f"best {self._best_text()}"]
+        known.append(f"{duration(self.time_left())} left")
+        known += [escape(self.gpu.text)] if self.gpu and self.gpu.text else []
+        return f"[dim]{duration(self.elapsed)}[/] {escape(running)}  [dim]{', '.join(known)}[/]"
 
     def _running_text(self, record: TrialRecord) -> str:
         metric = self.study.objective.metric
