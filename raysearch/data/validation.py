@@ -83,7 +83,7 @@ class ValidationSet(Dataset[ValidationBatch]):
             by_shape[cache.shape(index)].append(index)
         self.batches: list[tuple[tuple[int, int], tuple[int, ...]]] = []
         for shape, same in sorted(by_shape.items()):
-            height, width = fitted(*shape, image_size)
+            height, width = fitted(shape, image_size)
             count = min(batch_size, max(1, pixels // (height * width)))
             places = range(0, len(same), count)
             self.batches += [(shape, tuple(same[first : first + count])) for first in places]

@@ -123,7 +123,7 @@ def count_parameters(study: Study) -> dict[str, int]:
     Raises:
         ConfigError: a network that cannot be built.
     """
-    counts = {}
+    counts: dict[str, int] = {}
     for name, specs in all_specs(study).items():
         for spec in specs:
             bare = spec | ({"encoder_weights": None} if "encoder_weights" in spec else {})

@@ -65,48 +65,47 @@ def test_both_launchers_give_the_same_numbers(workplace: Workplace) -> None:
     assert found[0] == found[1]
 
 
-def test_two_workers_a_trial_measure_as_one(workplace: Workplace) -> None:
-    """Weights stay at their seeded beginning, so one worker and two validate the same ones."""
-    still = {
-        "fixed": {**FIXED, "weight_decay": 0.0, "architecture": "narrow", "learning_rate": 1e-12},
-        "space": {},
-        "start": [],
-        "budget": {"trials": 1, "epochs": 1},
-    }
-    workplace.write_study(**still)
+def test_two_workers_a_trial_measure_as_one_and_are_freed_when_stopped(
+    workplace: Workplace,
+) -> None:
+    """A trial whose weights stay at their seeded beginning is measured alone, then by two workers.
+
+    ASHA stops it after one that learns. Two workers fill the machine, so the third trial can only
+    begin on workers that were given back.
+    """
+    learns = {"architecture": "narrow", "learning_rate": 0.03}
+    still = {"architecture": "narrow", "learning_rate": 1e-12}
+    fixed = {**FIXED, "weight_decay": 0.0}
+    workplace.write_study(start=[still], fixed=fixed, budget={"trials": 1, "epochs": 1})
     workplace.tune()
     alone = workplace.history(0)[0]
-    workplace.write_study(**still, resources={"workers_per_trial": 2})
-    workplace.tune()
-    for key in ("miou", "pixel_accuracy", "val_loss"):
-        assert workplace.history(0)[0][key] == pytest.approx(alone[key], abs=1e-3), key
-
-
-def test_a_stopped_trial_frees_both_of_its_workers(workplace: Workplace) -> None:
-    """Two workers fill the machine: a trial can only begin on workers that were given back."""
-    learns = {"architecture": "narrow", "learning_rate": 0.03, "loss": "cross_entropy"}
-    still = {"architecture": "narrow", "learning_rate": 1e-12, "loss": "cross_entropy"}
     workplace.write_study(
         start=[learns, still, learns],
-        fixed={**FIXED, "weight_decay": 0.0},
+        fixed=fixed,
         budget={"trials": 3, "epochs": 9, "first_rung": 0.5, "reduction_factor": 2},
         resources={"workers_per_trial": 2},
     )
     workplace.tune()
+    for key in ("miou", "pixel_accuracy", "val_loss"):
+        assert workplace.history(1)[0][key] == pytest.approx(alone[key], abs=1e-3), key
     states = workplace.leaderboard().set_index("trial").state
-    assert states[0] == "completed"
-    assert states[1] == "pruned"
+    assert (states[0], states[1]) == ("completed", "pruned")
     assert states[2] in ("completed", "pruned")
     assert workplace.history(1)[-1]["epoch"] < 9
 
 
-@pytest.mark.parametrize("launcher", ["inline", "train"])
-def test_a_failed_trial_is_recorded_and_the_search_goes_on(
-    workplace: Workplace, launcher: str
-) -> None:
+def test_a_failure_under_train_is_recorded_with_its_traceback(workplace: Workplace) -> None:
+    start = [{"architecture": "wide", "loss": "1e39*cross_entropy"}]
+    workplace.write_study(start=start, budget={"trials": 1, "epochs": 2})
+    output = workplace.tune("--launcher", "train", code=1)
+    assert "the loss is not finite" in output
+    assert workplace.leaderboard().reason[0] == "not finite"
+
+
+def test_a_failed_trial_is_recorded_and_the_search_goes_on(workplace: Workplace) -> None:
     start = [{"architecture": "wide", "loss": "1e39*cross_entropy"}, {"architecture": "narrow"}]
     workplace.write_study(start=start, budget={"trials": 2, "epochs": 2})
-    output = workplace.tune("--launcher", launcher)
+    output = workplace.tune()
     board = workplace.leaderboard()
     assert sorted(board.trial) == [0, 1]
     assert (board.trial.iloc[-1], board.state.iloc[-1]) == (0, "failed")
