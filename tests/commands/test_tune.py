@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 
 from raysearch.records.run_folder import RunFolder
 from raysearch.study import load_study, to_yaml
@@ -70,8 +71,7 @@ def test_two_workers_a_trial_measure_as_one_and_are_freed_when_stopped(
 ) -> None:
     """A trial whose weights stay at their seeded beginning is measured alone, then by two workers.
 
-    ASHA stops it after one that learns. Two workers fill the machine, so the third trial can only
-    begin on workers that were given back.
+    ASHA stops it there after one that learns.
     """
     learns = {"architecture": "narrow", "learning_rate": 0.03}
     still = {"architecture": "narrow", "learning_rate": 1e-12}
@@ -80,9 +80,9 @@ def test_two_workers_a_trial_measure_as_one_and_are_freed_when_stopped(
     workplace.tune()
     alone = workplace.history(0)[0]
     workplace.write_study(
-        start=[learns, still, learns],
+        start=[learns, still],
         fixed=fixed,
-        budget={"trials": 3, "epochs": 9, "first_rung": 0.5, "reduction_factor": 2},
+        budget={"trials": 2, "epochs": 9, "first_rung": 0.5, "reduction_factor": 2},
         resources={"workers_per_trial": 2},
     )
     workplace.tune()
@@ -90,8 +90,11 @@ def test_two_workers_a_trial_measure_as_one_and_are_freed_when_stopped(
         assert workplace.history(1)[0][key] == pytest.approx(alone[key], abs=1e-3), key
     states = workplace.leaderboard().set_index("trial").state
     assert (states[0], states[1]) == ("completed", "pruned")
-    assert states[2] in ("completed", "pruned")
     assert workplace.history(1)[-1]["epoch"] < 9
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == 2
 
 
 def test_a_failure_under_train_is_recorded_with_its_traceback(workplace: Workplace) -> None:
@@ -121,18 +124,18 @@ def test_a_failed_trial_is_recorded_and_the_search_goes_on(workplace: Workplace)
 def test_a_killed_search_resumes_without_loss(
     workplace: Workplace, change: Callable[..., None]
 ) -> None:
-    change(budget={"trials": 4, "epochs": 12, "first_rung": 1.0})
+    change(budget={"trials": 3, "epochs": 12, "first_rung": 1.0})
     process = workplace.start("tiny.yaml")
     _kill_after_epochs(process, workplace, 8)
     before = {n: workplace.history(n) for n in range(2)}
     output = workplace.run("tiny.yaml", "--resume")
     database = f"sqlite:///{workplace.path}/results/mlflow.db"
     board, (parents, runs) = workplace.leaderboard(), workplace.mlflow_runs(database)
-    assert sorted(board.trial) == [0, 1, 2, 3], output
+    assert sorted(board.trial) == [0, 1, 2], output
     assert set(board.state) == {"completed"}
-    assert (len(parents), len(runs)) == (1, 4)
-    assert board.learning_rate.nunique() == 4
-    for number in range(4):
+    assert (len(parents), len(runs)) == (1, 3)
+    assert board.learning_rate.nunique() == 3
+    for number in range(3):
         assert [m["epoch"] for m in workplace.history(number)] == list(range(1, 13))
     for number, told in before.items():
         times = [m["time"] for m in workplace.history(number)]
@@ -151,7 +154,15 @@ def _kill_after_epochs(process: Any, workplace: Workplace, epochs: int) -> None:
     family = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    psutil.wait_procs(family, timeout=30)
+    while time.monotonic() < deadline and any(map(_lives, family)):
+        time.sleep(0.1)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_finished_search_is_extended(workplace: Workplace) -> None:
