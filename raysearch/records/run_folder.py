@@ -163,8 +163,7 @@ class RunFolder:
         """Write a trial's recipe; return what is known of it, which is more after a resume."""
         folder = self.trial_folder(number)
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (END, ERROR):
-            (folder / stale).unlink(missing_ok=True)
+        (folder / END).unlink(missing_ok=True)
         write_json(folder / RECIPE, recipe.model_dump(mode="json"))
         return self.trial(number)
 

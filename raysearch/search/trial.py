@@ -64,6 +64,7 @@ def inline(config: dict[str, Any], context: Context) -> None:
     """Train a one-worker trial in this process, which the next trial may use again."""
     if context.slots.gpus and torch.cuda.is_available():
         torch.cuda.synchronize()  # A GPU that the trial before broke ends this process, not trials.
+    (context.folder(config) / ERROR).unlink(missing_ok=True)
     try:
         _train(config, context, tune.report)
     except Exception as error:
@@ -98,6 +99,7 @@ def with_train(config: dict[str, Any], context: Context) -> None:
             callbacks=[TuneReportCallback()],
         ),
     )
+    (context.folder(config) / ERROR).unlink(missing_ok=True)
     try:
         trainer.fit()
     except WorkerGroupError as error:
@@ -130,7 +132,6 @@ def _train(
 ) -> None:
     from raysearch.training.loop import Machine, Training
 
-    (context.folder(config) / ERROR).unlink(missing_ok=True)
     unreserved = not context.slots.gpus and torch.cuda.is_available()
     device = torch.device("cpu") if unreserved else None
     recipe, study = Recipe.model_validate(config["recipe"]), context.study

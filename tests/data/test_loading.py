@@ -145,7 +145,7 @@ class TestValidation:
                 assert (native.argmax(1)[0] == mask)[known].float().mean() > 0.95
 
     def test_small_masks(self, plain_data: Data) -> None:
-        batch = next(validation_batches(plain_data, recipe()))
+        batch = next(iter(validation_batches(plain_data, recipe())))
         masks = batch.small_masks((len(batch), 3, *batch.images.shape[-2:]), torch.device("cpu"))
         assert masks.dtype == torch.int64
         with pytest.raises(ValueError, match="logits are"):

@@ -323,7 +323,7 @@ class TestSum:
         loss = build_loss(asked, TASK)
         live = loss.live_values()
         assert live == {field: getattr(asked, field) for field in live}
-        assert len(live) == 8
+        assert len(live) == 9
         loss.terms["focal"].alpha = 0.1
         assert loss.live_values()["focal_alpha"] == 0.1
 
