@@ -31,7 +31,7 @@ class Status:
     """Where a search stands.
 
     Attributes:
-        state: "running", "finished", "interrupted" (it can be resumed) or "empty" (no epoch yet).
+        state: "running", "finished", "interrupted" (it can be resumed) or "empty" (no trial yet).
     """
 
     run: RunFolder
@@ -50,7 +50,7 @@ def status(run: RunFolder) -> Status:
     open_trials = any(trial.state == "running" for trial in trials)
     if owner is not None:
         state = "running"
-    elif not any(trial.history or trial.state != "running" for trial in trials):
+    elif not trials:
         state = "empty"
     else:
         state = "finished" if run.summary() and not open_trials else "interrupted"

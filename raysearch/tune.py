@@ -135,6 +135,11 @@ def _more_trials(trials: str | None, run: RunFolder) -> int | None:
     """Return the number of trials that a resumed search ends with: +20 adds to those begun."""
     if trials is None:
         return None
+    if not load_study(str(run.study_file)).space:
+        raise ConfigError(
+            f"--resume: {run.path} trained a single configuration, so there is nothing to search "
+            "on; name the search with --resume RUN (`python -m raysearch.runs list` shows them)"
+        )
     begun = len(run.numbers())
     wanted = begun + (_whole(trials[1:]) or 0) if trials.startswith("+") else _whole(trials)
     if wanted is not None and wanted < begun:

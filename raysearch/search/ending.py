@@ -130,7 +130,7 @@ def _error_of(trial: Any) -> str:
 
 @contextmanager
 def ctrl_c(ending: Ending) -> Iterator[None]:
-    """The first Ctrl-C ends the search in order, a second one at once."""
+    """The first Ctrl-C (or SIGTERM) ends the search in order, a second Ctrl-C at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -139,8 +139,10 @@ def ctrl_c(ending: Ending) -> Iterator[None]:
         ending.interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = signal.signal(signal.SIGINT, first)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, first) for number in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

@@ -64,9 +64,15 @@ def save(
 WEIGHTS, STATE, META = "weights.safetensors", "state.pt", "meta.json"
 
 
-def load(folder: Path) -> Checkpoint | None:
-    """Read the newest whole checkpoint of folder; a damaged one is passed over with a warning."""
+def load(folder: Path, at_most: int | None = None) -> Checkpoint | None:
+    """Read the newest whole checkpoint of folder; a damaged one is passed over with a warning.
+
+    Args:
+        at_most: pass over checkpoints of later epochs.
+    """
     for path in _newest_first(folder):
+        if at_most is not None and int(path.name.removeprefix("epoch-")) > at_most:
+            continue
         try:
             return _read(path)
         except Exception as error:

@@ -256,6 +256,11 @@ class Training:
     def resume(self) -> tuple[int, dict[str, Any]]:
         """Load the newest checkpoint; return its epoch (0: none) and that epoch's metrics."""
         found = checkpoint.load(self.folder / "last")
+        if self.ranks:  # Every rank goes on from the newest epoch that all of them can read.
+            newest = torch.tensor([found.epoch if found else 0], device=self.device)
+            dist.all_reduce(newest, op=dist.ReduceOp.MIN)
+            if found and found.epoch != int(newest):
+                found = checkpoint.load(self.folder / "last", at_most=int(newest))
         if self.machine.rank == 0:
             forget_after(self.folder, found.epoch if found else 0)
         if found is None:

@@ -101,7 +101,7 @@ def _network_line(network: Network, study: Study) -> str:
 
 def _budget_text(plan: Plan) -> str:
     budget = plan.study.budget
-    limits = [f"{budget.trials} trials"] if budget.trials else []
+    limits = [_trials(budget.trials)] if budget.trials else []
     limits += [f"{budget.minutes:g} minutes"] if budget.minutes else []
     text = f"{' or '.join(limits)}, up to {budget.epochs} epochs each"
     if plan.rungs:
@@ -114,9 +114,13 @@ def _budget_text(plan: Plan) -> str:
     return text
 
 
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
+
+
 def _machine_text(plan: Plan) -> str:
-    trials = "1 trial" if plan.slots == 1 else f"{plan.slots} trials"
-    return f"{plan.device}; {trials} at once, {plan.per_trial} each; launcher {plan.launcher}"
+    at_once = f"{_trials(plan.slots)} at once, {plan.per_trial} each"
+    return f"{plan.device}; {at_once}; launcher {plan.launcher}"
 
 
 def _space_table(study: Study) -> Table:

@@ -50,7 +50,8 @@ def show_results(
     failed = next((r for r in records if r.state == "failed"), None)
     if failed is not None:
         console.print(f"\n[red]trial {failed.number} failed:[/] {escape(_last_line(run, failed))}")
-    _show_importances(console, importances(run.journal))
+    if study.space:
+        _show_importances(console, importances(run.journal))
     console.print()
     console.print(_outcome(records, summary, study.objective, run.clock()))
     best = best_trial(records, study.objective)
@@ -86,7 +87,8 @@ def _leaderboard(frame: "pd.DataFrame", study: Study, width: int) -> Table:
 
 def _fitting(frame: "pd.DataFrame", study: Study, width: int) -> list[str]:
     """Searched keys that differ between trials, as long as their columns fit beside the others."""
-    room, knobs = width - FIXED_COLUMNS - int(frame["architecture"].str.len().max()), []
+    names = max(len("architecture"), int(frame["architecture"].str.len().max()))
+    room, knobs = width - FIXED_COLUMNS - names, []
     for key in searched(study):
         if frame[key].nunique(dropna=False) > 1:
             words = key.removeprefix("network.").split("_")
@@ -195,7 +197,9 @@ def _show_next(console: Console, run: RunFolder, study: Study) -> None:
     commands = {
         "make ui": "every trial in MLflow" if default else "",
         f"{python()} -m raysearch.runs show {run.name}{output}": "this page again",
-        f"{tune} {named} --resume {run.name} --trials +20{output}": "search on",
+        f"{tune} {named} --resume {run.name} --trials +20{output}": (
+            "search on" if study.space else ""
+        ),
         again: "train the best trial again" if run.best_file.is_file() else "",
     }
     console.print("\n[bold]next[/]")
