@@ -42,7 +42,7 @@ class Scheduled(Listener):
 def main() -> None:
     arguments = parse()
     console = make_console()
-    with tempfile.TemporaryDirectory() as folder, cluster.joined():
+    with tempfile.TemporaryDirectory() as folder, cluster.joined(dashboard=True):
         study = tiny_study(arguments.trials, Path(folder))
         found = {name: start_ups(study, name, Path(folder)) for name in ("inline", "train")}
     table = Table(title="seconds from scheduling to the first step, network's building left out")

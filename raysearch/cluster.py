@@ -43,10 +43,10 @@ class Slots:
 
 
 @contextmanager
-def joined(address: str | None = None) -> Iterator[None]:
+def joined(address: str | None = None, dashboard: bool = False) -> Iterator[None]:
     """Be part of a cluster for a while; one that was joined before stays joined."""
     before = ray.is_initialized()
-    join(address)
+    join(address, dashboard)
     try:
         yield
     finally:
@@ -54,8 +54,12 @@ def joined(address: str | None = None) -> Iterator[None]:
             ray.shutdown()
 
 
-def join(address: str | None = None) -> None:
+def join(address: str | None = None, dashboard: bool = False) -> None:
     """Join the cluster at address or RAY_ADDRESS, or start Ray on this machine.
+
+    Args:
+        dashboard: start Ray's API server on loopback too. Ray Train asks it which workers of a
+            stopped trial still hold resources; without it they are given back late.
 
     Raises:
         ConfigError: no cluster answers at that address.
@@ -67,7 +71,7 @@ def join(address: str | None = None) -> None:
     address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
-        ray.init(num_cpus=available_cpus(), include_dashboard=False, **quiet)
+        ray.init(num_cpus=available_cpus(), include_dashboard=dashboard, **quiet)
         return
     try:
         ray.init(address=address, **quiet)

@@ -126,7 +126,9 @@ def made_ready(job: Job) -> Iterator[Ready]:
     prepared = prepare(job.study, job.output, job.seed)
     study, notes = bring_weights(prepared.study, job.output.resolve() / "weights")
     prepared = replace(prepared, study=study, notes=(*job.notes, *prepared.notes, *notes))
-    with cluster.joined(job.address):
+    resources = study.resources
+    with_train = resources.launcher == "train" or resources.workers_per_trial > 1
+    with cluster.joined(job.address, dashboard=with_train):
         slots = cluster.slots(study.resources)
         check_batches(study, slots.workers)
         if device.type == "mps":

@@ -111,7 +111,7 @@ class Workplace:
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One Ray of two CPUs and one MLflow database; yields the database's address."""
-    cluster.join()
+    cluster.join(dashboard=True)
     yield f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     ray.shutdown()
 
