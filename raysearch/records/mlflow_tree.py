@@ -47,9 +47,10 @@ def connect(uri: str) -> Any:
     """Return an MlflowClient of a tracking server or database; nothing global is set."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     from mlflow.tracking import MlflowClient
 
+    for name in ("mlflow", "alembic", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # Also where MLflow was imported before us.
     return MlflowClient(tracking_uri=uri)
 
 

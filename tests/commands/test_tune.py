@@ -144,7 +144,7 @@ def test_a_killed_search_resumes_without_loss(
 
 
 def _kill_after_epochs(process: Any, workplace: Workplace, epochs: int) -> None:
-    """Kill the driver with SIGKILL once so many epochs are written, and wait for its family."""
+    """Kill the driver with SIGKILL once so many epochs are written; its family dies or does not."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         lines = [p.read_text().count("\n") for p in workplace.path.rglob("metrics.jsonl")]
@@ -154,7 +154,8 @@ def _kill_after_epochs(process: Any, workplace: Workplace, epochs: int) -> None:
     family = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    while time.monotonic() < deadline and any(map(_lives, family)):
+    patience = time.monotonic() + 5
+    while time.monotonic() < patience and any(map(_lives, family)):
         time.sleep(0.1)
 
 
