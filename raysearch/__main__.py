@@ -8,13 +8,15 @@ from raysearch import __version__
 from raysearch.errors import closest
 
 COMMANDS = {
+    "check": "look a data set over before anything is spent on it",
     "tune": "search for the best model of a study",
+    "evaluate": "measure a search's best trial on its test split, or on other images",
     "runs": "list, show, stop and clean runs",
 }
 
 
 def usage() -> str:
-    lines = [f"  {name:<6} {purpose}" for name, purpose in COMMANDS.items()]
+    lines = [f"  {name:<8} {purpose}" for name, purpose in COMMANDS.items()]
     lines.append(
         "`raysearch <command> --help` explains one of them; `--version` names this version."
     )

@@ -11,7 +11,15 @@ from pydantic import ValidationError
 from raysearch.config import Recipe, Study, explain, outer
 from raysearch.errors import ConfigError, closest
 
-PROFILE_PARTS = ("networks", "space", "fixed", "budget", "resources", "allow_random_weights")
+PROFILE_PARTS = (
+    "networks",
+    "space",
+    "fixed",
+    "budget",
+    "resources",
+    "sample",
+    "allow_random_weights",
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -164,13 +172,31 @@ def parse_value(text: str) -> Any:
 
 
 def _validate(raw: dict[str, Any], path: Path) -> Study:
-    data = raw.get("data")
+    """Check a study; its paths are seen from the YAML."""
+    base = path.parent
+    data, init, teachers = raw.get("data"), raw.get("init_from"), raw.get("teachers")
     if isinstance(data, dict) and data.get("path"):
-        raw["data"] = {**data, "path": (path.parent / str(data["path"])).resolve()}
+        raw["data"] = {**data, "path": (base / str(data["path"])).resolve()}
+    if isinstance(init, dict):
+        raw["init_from"] = {name: (base / str(folder)).resolve() for name, folder in init.items()}
+    if isinstance(teachers, list):
+        raw["teachers"] = [(base / str(folder)).resolve() for folder in teachers]
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in explain(error, Study))) from error
+
+
+def checked(study: Study, **changes: Any) -> Study:
+    """Return a changed study that has passed every check again.
+
+    Raises:
+        ConfigError: naming the key, the value and the repair.
+    """
+    try:
+        return Study.model_validate({**dict(study), **changes})
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(error, Study))) from error
 
 
 def to_yaml(study: Study) -> str:

@@ -13,10 +13,11 @@ from rich.markup import escape
 
 from raysearch.config import Recipe, Study, outer
 from raysearch.errors import ConfigError, RaysearchError, RunError
+from raysearch.records.kept import best_folder, best_folders
 from raysearch.records.leaderboard import loss_text, ranked
 from raysearch.records.run_folder import RunFolder, find_run
 from raysearch.records.terminal import make_console
-from raysearch.study import load_study, parse_value, profile_names, read_yaml
+from raysearch.study import checked, load_study, parse_value, profile_names, read_yaml
 
 BAD_INPUT, INTERRUPTED = 2, 130
 START_POINTS = 5
@@ -43,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
     add("--launcher", choices=["auto", "train", "inline"], help="how trials run")
     add("--address", help="of a running Ray cluster (default: RAY_ADDRESS, or this machine)")
     add("--start-from", metavar="RUN", help="begin with the best points of another search")
+    add("--init-from", metavar="RUN", help="begin with the weights of another search's best trials")
+    teacher = "learn from the best trial of another search too; may be repeated (an ensemble)"
+    add("--teacher", action="append", default=[], metavar="RUN", dest="teachers", help=teacher)
+    add("--test-data", type=Path, metavar="DIR", help="measure the best trial on this set after")
     what = p.add_mutually_exclusive_group()
     add = what.add_argument
     add("--dry-run", action="store_true", help="check all input and print the plan")
@@ -92,7 +97,10 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 def _resume(options: argparse.Namespace, command: str) -> int:
     run = RunFolder.open(find_run(options.output, options.resume or _name(options.study)).path)
-    unusable = ("data", "splits", "profile", "epochs", "changes", "launcher", "start_from", "seed")
+    unusable = (
+        "data", "splits", "profile", "epochs", "changes", "launcher", "start_from", "seed",
+        "init_from", "teachers",
+    )  # fmt: skip
     given = [name for name in unusable if getattr(options, name)]
     if given:
         raise ConfigError(
@@ -157,7 +165,27 @@ def _study(options: argparse.Namespace) -> Study:
     study = load_study(options.study, _profile(options), _changes(options))
     if options.start_from:
         study = _start_from(study, find_run(options.output, options.start_from))
+    study = _with_sources(study, options)
     return _single(study, options.one, options.minutes) if options.one is not None else study
+
+
+def _with_sources(study: Study, options: argparse.Namespace) -> Study:
+    """Put other searches' trained trials in: to begin with their weights, or to learn from them."""
+    changes: dict[str, Any] = {}
+    if options.init_from:
+        run = find_run(options.output, options.init_from)
+        folders = best_folders(run)
+        known = {name: folders[name] for name in study.networks if name in folders}
+        if not known:
+            raise RunError(
+                f"{run.path}: no trial with weights has an architecture of this study "
+                f"({', '.join(study.networks)})"
+            )
+        changes["init_from"] = {**study.init_from, **known}
+    if options.teachers:
+        runs = [find_run(options.output, name) for name in options.teachers]
+        changes["teachers"] = [*study.teachers, *map(best_folder, runs)]
+    return checked(study, **changes) if changes else study
 
 
 def _profile(options: argparse.Namespace) -> str | None:
@@ -214,7 +242,7 @@ def _start_from(study: Study, run: RunFolder) -> Study:
             f"{run.path}: no trial of it has a value and an architecture of this study "
             f"({', '.join(study.networks)})"
         )
-    return _checked(study, start=[*points[:START_POINTS], *study.start])
+    return checked(study, start=[*points[:START_POINTS], *study.start])
 
 
 def _point(recipe: Recipe) -> dict[str, Any]:
@@ -238,19 +266,7 @@ def _single(study: Study, given: Sequence[str], minutes: float | None) -> Study:
         wanted = next(iter(study.networks))
     fixed = {**study.fixed, **start, "architecture": wanted, **values}
     budget = study.budget.model_copy(update={"trials": 1, "minutes": minutes})
-    return _checked(study, space={}, start=[], fixed=fixed, budget=budget)
-
-
-def _checked(study: Study, **changes: Any) -> Study:
-    """Return a changed study that has passed every check again."""
-    from pydantic import ValidationError
-
-    from raysearch.config import explain
-
-    try:
-        return Study.model_validate({**dict(study), **changes})
-    except ValidationError as error:
-        raise ConfigError("\n".join(explain(error, Study))) from error
+    return checked(study, space={}, start=[], fixed=fixed, budget=budget)
 
 
 if __name__ == "__main__":

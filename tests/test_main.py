@@ -10,7 +10,7 @@ from raysearch.__main__ import COMMANDS, main
 
 def test_unknown_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tunes", "animals"]) == 2
-    assert "Did you mean 'tune'? Valid: runs, tune." in capsys.readouterr().err
+    assert f"Did you mean 'tune'? Valid: {', '.join(sorted(COMMANDS))}." in capsys.readouterr().err
 
 
 def test_no_command_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,15 @@ def test_show(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean" in capsys.readouterr().err
 
 
+def test_show_without_a_class(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(output)
+    assert call(output, "show", "animals", "--without", "lion") == 0
+    said = capsys.readouterr().out
+    assert "mean IoU without lion: 0.6442" in said
+    assert call(output, "show", "animals", "--without", "lions") == 2
+    assert "Did you mean 'lion'?" in capsys.readouterr().err
+
+
 def test_stop_sends_an_interrupt_to_the_search(
     output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,8 @@ a field of `Recipe`; `network.x` and `loss.x` reach one entry of the two mapping
 from raysearch.config.mistakes import explain
 from raysearch.config.recipe import Recipe, nest, outer
 from raysearch.config.space import Choice, Dimension, Range
-from raysearch.config.study import Budget, DataConfig, Objective, Resources, Study, Task
+from raysearch.config.study import Budget, DataConfig, Goal, Objective, Resources, Study
+from raysearch.config.task import Task
 from raysearch.config.values import Scalar, Values
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Choice",
     "DataConfig",
     "Dimension",
+    "Goal",
     "Objective",
     "Range",
     "Recipe",

@@ -29,7 +29,18 @@ def _positive_loss(weights: dict[str, float]) -> dict[str, float]:
 
 
 class Recipe(Values):
-    """Every value that one trial trains with. Any of them may be searched or fixed."""
+    """Every value that one trial trains with. Any of them may be searched or fixed.
+
+    quarter_turns: quarter turns and vertical flips too, for pictures taken from above.
+    mix_probability: share of the batches that MixUp or CutMix is applied to, where an alpha is > 0.
+    pixel_weights: the data set's confidence weighs cross-entropy and focal loss.
+    encoder_lr_ratio: the encoder's learning rate as a share of the others'.
+    frozen: share of the epochs in which the encoder stands still (stage one of two).
+    frozen_learning_rate: of stage one; by default learning_rate.
+    gap_limit: a trial ends when training accuracy exceeds validation accuracy by more.
+    save_every: keep a checkpoint every so many epochs, beside the best.
+    distill_weight, distill_temperature: matter where the study has teachers.
+    """
 
     architecture: str
     network: dict[str, Scalar] = {}
@@ -37,6 +48,10 @@ class Recipe(Values):
     crop_size: int = Field(default=512, ge=32)
     augment_strength: float = Field(default=1.0, ge=0, le=2)
     elastic: bool = True
+    quarter_turns: bool = False
+    mixup_alpha: float = Field(default=0.0, ge=0)
+    cutmix_alpha: float = Field(default=0.0, ge=0)
+    mix_probability: float = Field(default=1.0, ge=0, le=1)
     batch_size: int = Field(default=8, ge=1)
     accumulation: int = Field(default=1, ge=1)
     loss: Annotated[dict[str, float], BeforeValidator(parse_loss)] = {"cross_entropy": 1.0}
@@ -45,16 +60,25 @@ class Recipe(Values):
     tversky_alpha: float = Field(default=0.5, ge=0)
     tversky_beta: float = Field(default=0.5, ge=0)
     class_weights: Literal["none", "frequency"] = "none"
+    pixel_weights: bool = False
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     boundary_weight: float = Field(default=0.3, ge=0)
     boundary_positive_weight: float | None = Field(default=None, gt=0)
     learning_rate: float = Field(default=5e-4, gt=0)
+    encoder_lr_ratio: float = Field(default=1.0, gt=0)
+    frozen: float = Field(default=0.0, ge=0, lt=1)
+    frozen_learning_rate: float | None = Field(default=None, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     schedule: str = "cosine"
     warmup: float = Field(default=0.025, ge=0, lt=0.5)
     clip_norm: float | None = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     early_stopping: int | None = Field(default=None, ge=1)
+    gap_limit: float | None = Field(default=None, gt=0)
+    save_every: int | None = Field(default=None, ge=1)
+    distill_weight: float = Field(default=0.7, ge=0, le=1)
+    distill_temperature: float = Field(default=3.0, gt=0)
+    gradient_checkpointing: bool = False
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     channels_last: bool = True
     compile: bool = False

@@ -1,7 +1,6 @@
 """A study: one data set, its networks, what is searched, what is not, and what it may spend."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,30 +9,21 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from raysearch.config.mistakes import explain
 from raysearch.config.recipe import Recipe, flatten, outer
 from raysearch.config.space import Dimension
+from raysearch.config.task import Kind, Task
 from raysearch.config.values import Scalar, Values
 from raysearch.errors import ConfigError, closest
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is to be learned. Class 0 of a segmentation is the background."""
-
-    kind: str
-    bands: int
-    classes: tuple[str, ...]
-    ignore_index: int = 255
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
-
-
 class DataConfig(Values):
-    """Where the images are, in which format, and how they are split."""
+    """Where the images are, in which format, and how they are split.
+
+    classes: empty takes those that the reader finds in the folder.
+    cache_side: classified images whose shorter side is longer are stored reduced to it.
+    """
 
     format: str
     path: Path | None = None
-    classes: tuple[str, ...] = Field(min_length=2)
+    classes: tuple[str, ...] = ()
     bands: int = Field(default=3, ge=1)
     ignore_index: int = Field(default=255, ge=0, le=255)
     options: dict[str, Any] = {}
@@ -41,21 +31,56 @@ class DataConfig(Values):
     validation_fraction: float = Field(default=0.2, gt=0, lt=1)
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     max_pixels: int = Field(default=100_000_000, gt=0)
+    cache_side: int | None = Field(default=None, ge=32)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _found_later(cls, classes: Any) -> Any:
+        return () if classes is None else classes
 
     @field_validator("classes")
     @classmethod
     def _unique(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(classes) == 1:
+            raise ValueError(f"'{classes[0]}' alone is nothing to tell apart; name two or more")
         twice = sorted({name for name in classes if classes.count(name) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)} stands twice; name every class once")
         return classes
 
 
+class Goal(Values):
+    """What is good enough: the search ends when a trial reaches the target, and notes a stretch."""
+
+    metric: str
+    target: float
+    stretch: float | None = None
+    stop: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.stretch is not None and self.stretch < self.target:
+            raise ValueError(f"stretch {self.stretch} is below target {self.target}; swap them")
+        return self
+
+    def reached(self, metrics: Mapping[str, Any]) -> str:
+        """Return "target" or "stretch" where an epoch's metrics reach it, and "" elsewhere."""
+        value = metrics.get(self.metric, float("nan"))
+        if self.stretch is not None and value >= self.stretch:
+            return "stretch"
+        return "target" if value >= self.target else ""
+
+
 class Objective(Values):
-    """The validation metric that trials are ranked by."""
+    """The validation metric that trials are ranked by, and what is expected of it.
+
+    expected: the range that each class's metric (IoU, or accuracy) is expected in.
+    """
 
     metric: str = "miou"
     mode: Literal["max", "min"] = "max"
+    goal: Goal | None = None
+    expected: dict[str, tuple[float, float]] = {}
 
     def better(self, value: float, other: float | None) -> bool:
         """Whether value beats other; anything beats nothing, and NaN beats nothing at all."""
@@ -96,14 +121,16 @@ ELSEWHERE = {"epochs": "budget.epochs", "seed": "--seed"}
 SEARCHABLE = [name for name in Recipe.model_fields if name not in ELSEWHERE]
 
 
-METRICS = ("miou", "lowest_iou", "pixel_accuracy", "val_loss", "loss", "gap")
-
-
 class Study(Values):
-    """A study as resolved: one data set, its networks, and what to search."""
+    """A study as resolved: one data set, its networks, and what to search.
+
+    sample: sizes of the generated sample data, such as {train: 100, val: 40}.
+    init_from: a trained trial's folder for each architecture that begins with its weights.
+    teachers: trained trials' folders; a trial learns from the mean of their probabilities.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
-    task: Literal["segmentation"] = "segmentation"
+    task: Kind = "segmentation"
     profile: str | None = None
     data: DataConfig
     objective: Objective = Objective()
@@ -113,6 +140,9 @@ class Study(Values):
     start: list[dict[str, Any]] = []
     budget: Budget
     resources: Resources = Resources()
+    sample: dict[str, int] = {}
+    init_from: dict[str, Path] = {}
+    teachers: list[Path] = []
     allow_random_weights: bool = False
 
     @property
@@ -137,6 +167,8 @@ class Study(Values):
                 f"architecture: no network is called '{recipe.architecture}'. "
                 + closest(recipe.architecture, self.networks)
             )
+        if self.task == "classification" and recipe.image_size is None:
+            raise ConfigError("image_size: classified images need one size; set image_size: 224")
         return recipe
 
     def network_spec(self, recipe: Recipe) -> dict[str, Any]:
@@ -162,6 +194,20 @@ class Study(Values):
                     raise ValueError(f"'{key}' is not set here; use {ELSEWHERE[key]}")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_objective(cls, raw: Any) -> Any:
+        """An objective without a metric takes the task's own."""
+        if not isinstance(raw, dict):
+            return raw
+        objective = raw.get("objective") or {}
+        if isinstance(objective, Objective):
+            objective = dict(objective)
+        if isinstance(objective, dict) and "metric" not in objective:
+            segments = raw.get("task", "segmentation") == "segmentation"
+            return {**raw, "objective": {**objective, "metric": "miou" if segments else "top1"}}
+        return raw
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         both = sorted(self.space.keys() & flatten(self.fixed).keys())
@@ -175,16 +221,32 @@ class Study(Values):
                         + closest(parent, self.space.keys() - {key})
                     )
         self._check_objective()
+        self._check_sources()
         self._check_recipes()
         return self
 
     def _check_objective(self) -> None:
-        known = [*METRICS, *(f"iou/{name}" for name in self.data.classes)]
-        if self.objective.metric not in known:
-            metric = self.objective.metric
-            raise ValueError(
-                f"objective.metric: '{metric}' is not measured. {closest(metric, known)}"
-            )
+        named, known = self.objective.metric, self.what.metrics
+        goal = self.objective.goal
+        for key, metric in (("metric", named), *([("goal.metric", goal.metric)] if goal else [])):
+            later = not self.data.classes and metric.startswith(f"{self.what.by_class}/")
+            if metric not in known and not later:
+                raise ValueError(
+                    f"objective.{key}: '{metric}' is not measured. {closest(metric, known)}"
+                )
+        for name in self.objective.expected:
+            if self.data.classes and name not in self.data.classes:
+                raise ValueError(
+                    f"objective.expected: no class is called '{name}'. "
+                    + closest(name, self.data.classes)
+                )
+
+    def _check_sources(self) -> None:
+        for name in self.init_from:
+            if name not in self.networks:
+                raise ValueError(
+                    f"init_from: no network is called '{name}'. {closest(name, self.networks)}"
+                )
 
     def examples(self) -> list[dict[str, Any]]:
         """Values of trials that the search may try: each dimension's in turn, and start points."""

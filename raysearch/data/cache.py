@@ -1,12 +1,12 @@
 """Every image and mask decoded once per node, in memory-mapped .npy files.
 
-A cache is a folder named by its key: `images.npy` and `masks.npy` hold the pixels of all samples,
-one after the other (so any mixture of sizes is one file), `index.json` says where each begins.
-All processes of a node map the same pages.
+A cache is a folder named by its key: `images.npy`, `masks.npy` and, where the format has them,
+`weights.npy` hold the pixels of all samples, one after the other (so any mixture of sizes is one
+file); `index.json` says where each begins, and the labels of whole images. All processes of a node
+map the same pages.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +20,12 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from raysearch.data.decoding import THREADS, build
 from raysearch.data.formats import Reader
 from raysearch.data.samples import Sample, damaged
 from raysearch.errors import DataError
 
-LAYOUT = 1
-THREADS = min(8, os.cpu_count() or 1)
+LAYOUT = 2
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,16 @@ class Cache:
         return index
 
     @cached_property
-    def _images(self) -> NDArray[np.uint8]:
+    def _images(self) -> NDArray[Any]:
         return np.asarray(np.load(self.path / "images.npy", mmap_mode="r"))
 
     @cached_property
     def _masks(self) -> NDArray[np.uint8]:
         return np.asarray(np.load(self.path / "masks.npy", mmap_mode="r"))
+
+    @cached_property
+    def _weights(self) -> NDArray[np.uint8]:
+        return np.asarray(np.load(self.path / "weights.npy", mmap_mode="r"))
 
     @cached_property
     def _offsets(self) -> NDArray[np.int64]:
@@ -88,7 +92,10 @@ class Cache:
 
     @cached_property
     def class_pixels(self) -> NDArray[np.int64]:
-        """Pixels of each class in each sample, (N, K); ignored ones are not counted."""
+        """Pixels of each class in each sample, (N, K); ignored ones are not counted.
+
+        A classified image counts 1 for its class.
+        """
         return np.array(self._index["class_pixels"], dtype=np.int64)
 
     def index(self, name: str) -> int:
@@ -99,15 +106,38 @@ class Cache:
         height, width = self._index["shapes"][index]
         return height, width
 
-    def image(self, index: int) -> NDArray[np.uint8]:
+    def image(self, index: int) -> NDArray[Any]:
         """Return a read-only view, (H, W, C)."""
         begin, end = (int(at) * self.bands for at in self._offsets[index : index + 2])
         return self._images[begin:end].reshape(*self.shape(index), self.bands)
 
     def mask(self, index: int) -> NDArray[np.uint8]:
-        """Return a read-only view, (H, W)."""
+        """Return the class ids of a segmented image's pixels: a read-only view, (H, W)."""
         begin, end = self._offsets[index : index + 2]
         return self._masks[begin:end].reshape(self.shape(index))
+
+    def weight(self, index: int) -> NDArray[np.uint8]:
+        """Return how sure each pixel's class is, 255 for fully: a read-only view, (H, W)."""
+        begin, end = self._offsets[index : index + 2]
+        return self._weights[begin:end].reshape(self.shape(index))
+
+    def label(self, index: int) -> int:
+        """Return the class id of a classified image."""
+        return int(self._index["labels"][index])
+
+    @property
+    def segmented(self) -> bool:
+        """Whether pixels are labelled, not whole images."""
+        return "masks" in self._index["arrays"]
+
+    @property
+    def weighted(self) -> bool:
+        return bool(self._index["weighted"])
+
+    @cached_property
+    def no_data(self) -> NDArray[np.float64]:
+        """Share of each sample's values that the sensor did not give, (N,)."""
+        return np.array(self._index["no_data"], dtype=np.float64)
 
 
 def open_cache(reader: Reader, samples: Sequence[Sample], folder: Path) -> Cache:
@@ -129,7 +159,7 @@ def open_cache(reader: Reader, samples: Sequence[Sample], folder: Path) -> Cache
             with FileLock(folder / f"{digest[:16]}.lock"):
                 if not _complete(cache.path):
                     shutil.rmtree(cache.path, ignore_errors=True)
-                    _build(reader, samples, cache.path, digest, image_digests)
+                    build(reader, samples, cache.path, digest, image_digests)
     except OSError as error:
         raise DataError(
             f"{folder}: the cache cannot be written ({error}); "
@@ -140,7 +170,11 @@ def open_cache(reader: Reader, samples: Sequence[Sample], folder: Path) -> Cache
 
 def _complete(path: Path) -> bool:
     """Whether nobody has cleaned up some of the files since the cache was built."""
-    return all((path / name).is_file() for name in ("index.json", "images.npy", "masks.npy"))
+    try:
+        index = json.loads((path / "index.json").read_text(encoding="utf-8"))
+        return all((path / f"{name}.npy").is_file() for name in index["arrays"])
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def data_digest(reader: Reader, samples: Sequence[Sample]) -> str:
@@ -174,105 +208,3 @@ def _combine(
     files = list(zip(names, images, targets, strict=True))
     text = json.dumps([LAYOUT, reader.meaning(), files], sort_keys=True)
     return blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _build(
-    reader: Reader,
-    samples: Sequence[Sample],
-    path: Path,
-    digest: str,
-    image_digests: Sequence[str],
-) -> None:
-    """Decode all samples into path; the caller holds the lock."""
-    if not samples:
-        raise DataError(f"{reader.root}: the lists name no image")
-    partial = path.with_name(f"{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        shapes, class_pixels = _decode(reader, samples, partial)
-        index = {
-            "digest": digest,
-            "bands": reader.data.bands,
-            "ignore_index": reader.data.ignore_index,
-            "names": [sample.name for sample in samples],
-            "shapes": shapes,
-            "file_digests": list(image_digests),
-            "class_pixels": class_pixels,
-        }
-        (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _decode(
-    reader: Reader, samples: Sequence[Sample], folder: Path
-) -> tuple[list[tuple[int, int]], list[list[int]]]:
-    """Write images.npy and masks.npy; return each sample's shape and pixels by class."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        headers = list(pool.map(lambda sample: _try(_shape, reader, sample), samples))
-        shapes = [(0, 0) if isinstance(found, str) else found for found in headers]
-        ends = np.cumsum([height * width for height, width in shapes], dtype=np.int64)
-        bands = reader.data.bands
-        _check_space(folder, int(ends[-1]) * (bands + 1))
-        images = _create(folder / "images.npy", int(ends[-1]) * bands)
-        masks = _create(folder / "masks.npy", int(ends[-1]))
-
-        def write(position: int) -> str | list[int]:
-            if isinstance(header := headers[position], str):
-                return header
-            decoded = _try(_pixels, reader, samples[position], header)
-            if isinstance(decoded, str):
-                return decoded
-            image, mask, counts = decoded
-            end = int(ends[position])
-            images[(end - mask.size) * bands : end * bands] = image.ravel()
-            masks[end - mask.size : end] = mask.ravel()
-            return counts
-
-        results = list(pool.map(write, range(len(samples))))
-    faults = [result for result in results if isinstance(result, str)]
-    if faults:
-        raise damaged(faults, len(samples))
-    images.flush()
-    masks.flush()
-    return shapes, [result for result in results if not isinstance(result, str)]
-
-
-def _try(function: Any, *arguments: Any) -> Any:
-    """Return the function's result, or the message of its DataError."""
-    try:
-        return function(*arguments)
-    except DataError as error:
-        return str(error)
-
-
-def _shape(reader: Reader, sample: Sample) -> tuple[int, int]:
-    return reader.shape(sample)
-
-
-def _pixels(
-    reader: Reader, sample: Sample, shape: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[int]]:
-    image, mask = reader.image(sample), reader.target(sample)
-    if image.shape[:2] != mask.shape or mask.shape != shape:
-        sizes = [f"{width}x{height}" for height, width in (image.shape[:2], mask.shape)]
-        raise DataError(f"{sample.image}: {sizes[0]} pixels, but its mask has {sizes[1]}")
-    counts = np.bincount(mask.ravel(), minlength=256)
-    counts[reader.data.ignore_index] = 0
-    return image, mask, counts[: len(reader.data.classes)].tolist()
-
-
-def _create(path: Path, size: int) -> np.memmap[Any, np.dtype[np.uint8]]:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(max(size, 1),))
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    """A full disk under a memory map kills the process, so it is asked before."""
-    free = shutil.disk_usage(folder).free
-    if free < needed * 1.02:
-        raise DataError(
-            f"{folder.parent}: the cache needs {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are "
-            "free; make room, or name another folder in resources.cache"
-        )

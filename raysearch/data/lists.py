@@ -15,12 +15,14 @@ def read_lists(
     Args:
         root: the data set's folder.
         folders: those with lists of their own, relative to root.
-        place: where the lists are below each folder, such as "ImageSets/Segmentation".
+        place: where the lists are below each folder, such as "ImageSets/Segmentation"; an absolute
+            path is a folder elsewhere that holds the same folders.
 
     Raises:
         DataError: lists that only some folders have, or a name in two lists of a folder.
     """
-    lists = {folder: root / folder / place for folder in folders}
+    outside = Path(place).is_absolute()
+    lists = {f: Path(place) / f if outside else root / f / place for f in folders}
     splits = [s for s in SPLITS if any((at / (s + ending)).is_file() for at in lists.values())]
     if not splits:
         return None

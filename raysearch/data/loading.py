@@ -9,20 +9,19 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from raysearch.config import Recipe, Task
 from raysearch.data.augmentation import augmentation, describe, reseed
+from raysearch.data.batch import Batch, as_tensor, collate
 from raysearch.data.cache import Cache
 from raysearch.data.dataset import Data
 from raysearch.errors import ConfigError
 
 Key = tuple[int, int, int]
-LIVE = ("image_size", "crop_size", "augment_strength", "elastic")
 
 
-class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
+class TrainingSet(Dataset[Batch]):
     """Augmented training images from the cache.
 
     A key is (epoch, position, repeat): the position among the indices, and how often the epoch
@@ -30,20 +29,37 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(self, cache: Cache, indices: Sequence[int], recipe: Recipe, task: Task) -> None:
-        self.cache, self.indices, self.seed = cache, indices, recipe.seed
+        self.cache, self.indices, self.task, self.seed = cache, indices, task, recipe.seed
+        self.weighted = recipe.pixel_weights and cache.weighted
         self.transform = augmentation(recipe, task)
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
-        """Return the image, uint8 (C, S, S), and its mask, uint8 (S, S)."""
+    def __getitem__(self, key: Key) -> Batch:
+        """Return one image (C, S, S) with its target, a mask (S, S) or a class id ()."""
         epoch, position, repeat = key
         index = self.indices[position]
         reseed(self.transform, self.seed, epoch, index, repeat)
-        result = self.transform(image=self.cache.image(index), mask=self.cache.mask(index))
-        image = np.ascontiguousarray(result["image"].transpose(2, 0, 1))
-        return torch.from_numpy(image), torch.from_numpy(np.ascontiguousarray(result["mask"]))
+        image = workable(self.cache.image(index))
+        if not self.task.segments:
+            label = torch.tensor(self.cache.label(index))
+            return Batch(as_tensor(self.transform(image=image)["image"]), label)
+        masks = {"mask": self.cache.mask(index)}
+        if self.weighted:
+            masks["weight"] = self.cache.weight(index)
+        result = self.transform(image=image, **masks)
+        mask, weight = (
+            torch.from_numpy(np.ascontiguousarray(result[name])) if name in masks else None
+            for name in ("mask", "weight")
+        )
+        assert mask is not None
+        return Batch(as_tensor(result["image"]), mask, weight)
+
+
+def workable(image: np.ndarray) -> np.ndarray:
+    """Return an image in numbers that OpenCV warps: uint8 as it is, others as float32."""
+    return image if image.dtype == np.uint8 else image.astype(np.float32)
 
 
 class Order:
@@ -69,10 +85,10 @@ class Order:
 
 
 class TrainingBatches:
-    """Batches of one rank: images uint8 (N, C, S, S) and masks uint8 (N, S, S).
+    """Batches of one rank, squares of S x S pixels.
 
-    N is the rank's share of the recipe's batch size, micro-batches of accumulation included. Call
-    `set_epoch` before each epoch.
+    A batch holds the rank's share of the recipe's batch size, micro-batches of accumulation
+    included. Call `set_epoch` before each epoch.
     """
 
     def __init__(
@@ -87,6 +103,7 @@ class TrainingBatches:
         self.loader = DataLoader(
             dataset,
             batch_sampler=order,
+            collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
@@ -101,13 +118,14 @@ class TrainingBatches:
     def __len__(self) -> int:
         return len(self.order)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         yield from self.loader
 
     def live_values(self) -> dict[str, Any]:
         """Return what the batches are made with, by the recipe's names."""
-        made = describe(self.dataset.transform)
-        return {"batch_size": self.order.batch_size, **{name: made[name] for name in LIVE}}
+        made = describe(self.dataset.transform, self.dataset.task)
+        named = {name: value for name, value in made.items() if name in Recipe.model_fields}
+        return {"batch_size": self.order.batch_size, **named}
 
 
 def one_thread(_worker: int) -> None:
@@ -132,8 +150,11 @@ def training_batches(
         pin_memory: for batches that go to a CUDA device.
 
     Raises:
-        ConfigError: a batch that leaves a rank without an image.
+        ConfigError: a batch that leaves a rank without an image, or pixel weights asked for where
+            the data set has none.
     """
+    if recipe.pixel_weights and not data.cache.weighted:
+        raise ConfigError("pixel_weights: the data set says nothing of confidence; set it to false")
     if recipe.batch_size < world * recipe.accumulation:
         raise ConfigError(
             f"batch_size {recipe.batch_size} is less than one image for each of {world} workers "

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]
 
 
 def fitted(shape: Sequence[int], long_side: int | None) -> tuple[int, int]:

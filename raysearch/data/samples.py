@@ -1,7 +1,7 @@
 """One labelled image, as a list names it, and the error that names every damaged one."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from raysearch.errors import DataError
@@ -20,6 +20,7 @@ class Sample:
         target: file of the mask, or the class id of a whole image.
         group: samples of one group (a scene, a video) never stand in two splits.
         split: the list that names the sample: "train", "val" or "test"; None where none does.
+        facts: what else is known of the picture, such as {"camera": "left"}.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Sample:
     target: Path | int
     group: str
     split: str | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def damaged(lines: Sequence[str], total: int, what: str = "images") -> DataError:

@@ -1,8 +1,9 @@
-"""Validation batches: whole images, measured at their native size."""
+"""Validation batches: whole images, masks measured at their native size."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,9 +13,11 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 
 from raysearch.config import Recipe
+from raysearch.data.augmentation.classification import for_evaluation
+from raysearch.data.batch import as_tensor
 from raysearch.data.cache import Cache
 from raysearch.data.dataset import Data
-from raysearch.data.loading import one_thread
+from raysearch.data.loading import one_thread, workable
 from raysearch.data.resize import by_fours, fitted, resize_image, resize_mask
 
 STRIDE = 32
@@ -22,10 +25,11 @@ STRIDE = 32
 
 @dataclass(frozen=True)
 class ValidationBatch:
-    """Images of one native size.
+    """Segmented images of one native size.
 
     Attributes:
-        images: uint8 (N, C, h, w), resized, then padded at the right and below by mirroring.
+        images: uint8 or float32 (N, C, h, w), resized, then padded at the right and below by
+            mirroring.
         labels: uint8 (N, h, w), masks like the images; padding has the ignore index.
         masks: uint8 (N, H, W), at native size.
         size: (height, width) of an image before padding.
@@ -49,7 +53,7 @@ class ValidationBatch:
             masks=self.masks.pin_memory(),
         )
 
-    def small_masks(self, shape: Sequence[int], device: torch.device) -> Tensor:
+    def targets(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Return labels as int64 (N, h, w) for logits of a shape (N, K, h, w)."""
         if tuple(self.labels.shape[-2:]) != tuple(shape[-2:]):
             raise ValueError(f"logits are {tuple(shape)}, images {tuple(self.images.shape)}")
@@ -63,6 +67,58 @@ class ValidationBatch:
             if mask.shape != self.size:
                 inside = interpolate(inside, mask.shape, mode="bilinear", align_corners=False)
             yield index, inside, mask
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Classified images.
+
+    Attributes:
+        images: uint8 or float32 (N, C, S, S), the middle of each image.
+        labels: int64 (N,), class ids.
+        indices: positions in the cache.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def pin_memory(self) -> "LabelledBatch":
+        return replace(self, images=self.images.pin_memory())
+
+    def targets(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        """Return labels (N,) for logits of a shape (N, K)."""
+        return self.labels.to(device, non_blocking=True)
+
+    def native(self, logits: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield for each image its position, logits (1, K) and label ()."""
+        yield from zip(self.indices, logits.float().split(1), self.labels, strict=True)
+
+
+class LabelledSet(Dataset[LabelledBatch]):
+    """One item is a whole batch of classified images."""
+
+    def __init__(
+        self, cache: Cache, indices: Sequence[int], image_size: int, batch_size: int
+    ) -> None:
+        self.cache, self.image_size = cache, image_size
+        places = range(0, len(indices), batch_size)
+        self.batches = [tuple(indices[first : first + batch_size]) for first in places]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> LabelledBatch:
+        indices = self.batches[number]
+        images = [
+            as_tensor(for_evaluation(workable(self.cache.image(index)), self.image_size))
+            for index in indices
+        ]
+        labels = torch.tensor([self.cache.label(index) for index in indices])
+        return LabelledBatch(torch.stack(images), labels, indices)
 
 
 class ValidationSet(Dataset[ValidationBatch]):
@@ -97,14 +153,14 @@ class ValidationSet(Dataset[ValidationBatch]):
         below, right = (-side % self.stride for side in size)
         images, labels = [], []
         for index in indices:
-            image = resize_image(self.cache.image(index), size)
+            image = resize_image(workable(self.cache.image(index)), size)
             label = resize_mask(self.cache.mask(index), size)
-            images.append(_pad(image, below, right))
+            images.append(as_tensor(_pad(image, below, right)))
             labels.append(
                 np.pad(label, ((0, below), (0, right)), constant_values=self.cache.ignore_index)
             )
         return ValidationBatch(
-            torch.from_numpy(np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))),
+            torch.stack(images),
             torch.from_numpy(np.stack(labels)),
             torch.from_numpy(np.stack([self.cache.mask(index) for index in indices])),
             size,
@@ -120,16 +176,23 @@ def validation_batches(
     workers: int = 0,
     pin_memory: bool = False,
     split: str = "val",
-) -> DataLoader[ValidationBatch]:
-    """Return one rank's batches of a split. Over all ranks every image comes exactly once.
+) -> DataLoader[Any]:
+    """Return one rank's batches of a split: a `ValidationBatch` or a `LabelledBatch` each.
 
+    Over all ranks every image comes exactly once.
     A batch holds no more pixels than a rank's training batch, so that it fits where that one does.
     """
     indices = data.indices(split)[rank::world]
     size = max(1, recipe.batch_size // (world * recipe.accumulation))
+    pixels = size * recipe.crop_size**2
+    images: Dataset[Any]
+    if data.cache.segmented:
+        images = ValidationSet(data.cache, indices, recipe.image_size, size, pixels)
+    else:
+        images = LabelledSet(data.cache, indices, recipe.image_size or 224, size)
     cv2.setNumThreads(0)
     return DataLoader(
-        ValidationSet(data.cache, indices, recipe.image_size, size, size * recipe.crop_size**2),
+        images,
         batch_size=None,
         num_workers=workers,
         persistent_workers=workers > 0,

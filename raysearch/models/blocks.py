@@ -1,7 +1,10 @@
 """Parts that the U-Nets share."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class DoubleConvolution(nn.Sequential):
@@ -72,16 +75,118 @@ class AttentionGate(nn.Module):
         return skip * self.coefficient(self.from_skip(skip) + self.from_gating(gating))
 
 
+class SelfAttention(nn.Module):
+    """Let every pixel look at the whole image, and add what it sees.
+
+    Scaled dot-product attention (https://arxiv.org/abs/1706.03762) over pixels. Keys and values are
+    average-pooled to at most `keys` x `keys` of them, as in PVT v2
+    (https://arxiv.org/abs/2106.13797), so that memory grows with the pixels and not with their
+    square. The sum is scaled by a learnt number that begins at 0, as in SAGAN
+    (https://arxiv.org/abs/1805.08318): an untrained block passes its input on.
+    """
+
+    def __init__(self, channels: int, head_channels: int = 64, keys: int = 16) -> None:
+        super().__init__()
+        most = max(1, channels // head_channels)
+        self.heads = next(heads for heads in range(most, 0, -1) if channels % heads == 0)
+        self.keys = keys
+        self.normalisation = nn.GroupNorm(1, channels)
+        self.queries = nn.Conv2d(channels, channels, 1)
+        self.keys_and_values = nn.Conv2d(channels, 2 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, C, h, w) give the same shape."""
+        normal = self.normalisation(features)
+        size = (min(features.shape[-2], self.keys), min(features.shape[-1], self.keys))
+        seen = self.keys_and_values(F.adaptive_avg_pool2d(normal, size))
+        key, value = (self._tokens(part) for part in seen.chunk(2, dim=1))
+        found = F.scaled_dot_product_attention(self._tokens(self.queries(normal)), key, value)
+        return features + self.scale * self.out(found.mT.reshape(features.shape))
+
+    def _tokens(self, features: Tensor) -> Tensor:
+        """(N, C, h, w) as (N, heads, h * w, C / heads)."""
+        count, channels = features.shape[:2]
+        return features.reshape(count, self.heads, channels // self.heads, -1).mT
+
+
 class UpBlock(nn.Module):
     """Double the decoder's features, join the (gated) skip, convolve twice."""
 
-    def __init__(self, channels: int, up: nn.Module, gate: nn.Module) -> None:
+    def __init__(self, channels: int, up: nn.Module, gate: nn.Module, dropout: float = 0.0) -> None:
         super().__init__()
         self.up = up
         self.gate = gate
-        self.convolutions = DoubleConvolution(2 * channels, channels)
+        self.convolutions = DoubleConvolution(2 * channels, channels, dropout)
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
         """Features (N, 2C, h, w) and skip (N, C, 2h, 2w) give (N, C, 2h, 2w)."""
         features = self.up(features)
         return self.convolutions(torch.cat([self.gate(skip, features), features], dim=1))
+
+
+class Refined(nn.Module):
+    """A decoder block, then a module that keeps the shape of its features, such as attention."""
+
+    def __init__(self, block: nn.Module, refinement: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.refinement = refinement
+
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        refined: Tensor = self.refinement(self.block(features, skip))
+        return refined
+
+
+class OutputBlock(nn.Sequential):
+    """One more 3 x 3 convolution with normalisation and ReLU before the 1 x 1 that gives logits."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, in_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(in_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(in_channels, channels, 1),
+        )
+
+
+class UShape(nn.Module):
+    """Encoder and decoder with a skip at each size.
+
+    Args:
+        encoder: a block for each size, the largest first; the features are halved between them,
+            and the last is the bottleneck.
+        decoder: takes features and skip, a block for each size but the smallest, upwards.
+        head: from the features at full size to logits.
+    """
+
+    def __init__(
+        self, encoder: Sequence[nn.Module], decoder: Sequence[nn.Module], head: nn.Module
+    ) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(encoder)
+        self.pool = nn.MaxPool2d(2)
+        self.decoder = nn.ModuleList(decoder)
+        self.head = head
+        self.apply(initialise)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, bands, h, w), h and w multiples of 2 ** depth, give (N, channels, h, w)."""
+        skips: list[Tensor] = []
+        features = images
+        for level, block in enumerate(self.encoder):
+            features = block(self.pool(features) if level else features)
+            skips.append(features)
+        for block, skip in zip(self.decoder, reversed(skips[:-1]), strict=True):
+            features = block(features, skip)
+        logits: Tensor = self.head(features)
+        return logits
+
+
+def initialise(module: nn.Module) -> None:
+    """He initialisation (https://arxiv.org/abs/1502.01852) of the convolutions before a ReLU."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

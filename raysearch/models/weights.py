@@ -74,9 +74,7 @@ def fetch(spec: dict[str, Any], folder: Path, hub: Hub | None = None) -> dict[st
         return spec
     if is_file(weights):
         return {**spec, "encoder_weights": str(_existing(Path(weights)))}
-    from raysearch.models.networks.smp import Options
-
-    encoder = spec.get("encoder", Options.model_fields["encoder"].default)
+    encoder = _encoder(spec)
     repository, name, revision = _locate(encoder, weights)
     target = folder / f"{encoder}-{weights}.safetensors"
     if not target.exists():
@@ -93,25 +91,47 @@ def fetch(spec: dict[str, Any], folder: Path, hub: Hub | None = None) -> dict[st
     return {**spec, "encoder_weights": str(target.resolve())}
 
 
+def _encoder(spec: dict[str, Any]) -> str:
+    """Return the name of a specification's encoder as smp has it: "tu-" before timm's names."""
+    from raysearch.models.networks import read_options
+
+    values: Any = read_options(spec)[1]
+    return f"tu-{values.model}" if spec["type"] == "timm" else str(values.encoder)
+
+
 def _locate(encoder: str, weights: str) -> tuple[str, str, str | None]:
     """Return repository, file name and revision of an encoder's weights on the hub."""
+    if encoder.startswith("tu-"):
+        return _locate_timm(encoder.removeprefix("tu-"), weights)
     from segmentation_models_pytorch.encoders import encoders
-    from timm.models import get_pretrained_cfg
 
     from raysearch.models.networks.smp import check_encoder
 
     check_encoder(encoder)
-    if encoder.startswith("tu-"):
-        published = get_pretrained_cfg(encoder.removeprefix("tu-"))
-        if published is None or not published.hf_hub_id:
-            raise WeightsError(f"encoder '{encoder}': timm has no pretrained weights on the hub")
-        return published.hf_hub_id, published.hf_hub_filename or "model.safetensors", None
     settings = encoders[encoder]["pretrained_settings"]
     if weights not in settings:
         raise WeightsError(
             f"encoder '{encoder}' has no weights '{weights}'. {closest(weights, settings)}"
         )
     return settings[weights]["repo_id"], "model.safetensors", settings[weights]["revision"]
+
+
+def _locate_timm(model: str, weights: str) -> tuple[str, str, str | None]:
+    """Return where timm publishes a model's weights; a tag chooses (resnet50.a1_in1k)."""
+    from timm.models import get_pretrained_cfg
+
+    from raysearch.models.networks.timm import check_model
+
+    check_model(model)
+    published = get_pretrained_cfg(model)
+    if published is None or not published.hf_hub_id:
+        raise WeightsError(f"encoder '{model}': timm has no pretrained weights on the hub")
+    if weights != "imagenet":
+        raise WeightsError(
+            f"encoder '{model}' has no weights '{weights}'. {closest(weights, ['imagenet'])} "
+            f"timm's other weights have a tag in the model's name, such as {model}.tag"
+        )
+    return published.hf_hub_id, published.hf_hub_filename or "model.safetensors", None
 
 
 def _existing(path: Path) -> Path:
@@ -132,7 +152,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def load_encoder(network: nn.Module, path: str | Path) -> None:
-    """Load a file into the encoder of a network of smp.
+    """Load a file into the encoder of a network of smp or timm.
 
     Takes the state of smp's encoder, of timm's whole model, of a whole network (its "encoder."
     part), or any of these under "state_dict" or "model". What the encoder lacks (a classifier, the

@@ -3,16 +3,20 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from raysearch.config import Objective, Study
 from raysearch.records.files import write_json
+from raysearch.records.goals import expectations, first_to_reach, reached
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.trial_record import STATES, TrialRecord
 from raysearch.study import single, to_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FEW_CLASSES = 20  # More than these have no column each.
 
 
 def ranked(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
@@ -47,7 +51,8 @@ def best_over_time(
     Args:
         clock: of the run folder.
     """
-    told = [(m["time"], m[objective.metric], r) for r in unfailed(records) for m in r.history]
+    metric = objective.metric
+    told = [(m["time"], m[metric], r) for r in unfailed(records) for m in r.history if metric in m]
     steps: list[tuple[float, float, TrialRecord]] = []
     for seconds, value, record in sorted(told, key=lambda one: one[0]):
         if objective.better(value, steps[-1][1] if steps else None):
@@ -63,20 +68,21 @@ def table(records: Iterable[TrialRecord], study: Study) -> "pd.DataFrame":
     """Return one row a trial, best first.
 
     Columns: trial, state, architecture, epochs, seconds, the objective (named by its metric, such
-    as miou), lowest_iou and the other scores of the best epoch, parameters, peak_memory_mb,
-    collapsed, reason, and every searched value.
+    as miou), the task's other scores and losses at the best epoch, parameters, peak_memory_mb,
+    collapsed, reason, every searched value, and the score of each class: of all where there are
+    at most 20, and always of those that the study expects something of. `expectations` says how
+    many of these are met, `reached` which level of the study's goal.
     """
     import pandas as pd
 
     rows = [_row(record, study) for record in ranked(records, study.objective)]
-    frame = pd.DataFrame(rows, columns=_columns(study) if not rows else None)
+    frame = pd.DataFrame(rows, columns=_columns(study))
     whole = ["best_epoch", "parameters"]
     return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
 def _row(record: TrialRecord, study: Study) -> dict[str, Any]:
     best = record.best_metrics
-    scores = {key: best.get(key) for key in ("lowest_iou", "pixel_accuracy", "val_loss", "gap")}
     flat = record.recipe.flat()
     memory = [m["peak_memory_mb"] for m in record.history if "peak_memory_mb" in m]
     return {
@@ -85,8 +91,10 @@ def _row(record: TrialRecord, study: Study) -> dict[str, Any]:
         "architecture": record.recipe.architecture,
         "epochs": record.epochs,
         "seconds": round(record.seconds, 1),
+        **{key: best.get(key) for key in (*_scores(study), *_class_scores(study))},
         study.objective.metric: _score(record),
-        **{key: value for key, value in scores.items() if key != study.objective.metric},
+        "expectations": expectations(study, best) if best else None,
+        "reached": reached(record, study.objective.goal) or None,
         "best_epoch": record.best_epoch,
         "parameters": record.parameters,
         "peak_memory_mb": round(max(memory), 1) if memory else None,
@@ -94,6 +102,28 @@ def _row(record: TrialRecord, study: Study) -> dict[str, Any]:
         "reason": record.reason,
         **{key: _cell(record, key, flat) for key in searched(study)},
     }
+
+
+def _scores(study: Study) -> list[str]:
+    """The columns of scores: the task's own, then what tells training from validation."""
+    compared = ("val_loss", "gap", "train_accuracy", "accuracy_gap")
+    return [key for key in (*study.what.scores, *compared) if key != study.objective.metric]
+
+
+def _class_scores(study: Study) -> list[str]:
+    task, expected = study.what, study.objective.expected
+    named = task.classes if task.num_classes <= FEW_CLASSES else tuple(expected)
+    keys = [f"{task.by_class}/{name}" for name in named]
+    return [key for key in keys if key != study.objective.metric]
+
+
+def _columns(study: Study) -> list[str]:
+    fixed = ["trial", "state", "architecture", "epochs", "seconds", study.objective.metric]
+    hopes = ["expectations"] if study.objective.expected else []
+    hopes += ["reached"] if study.objective.goal else []
+    spent = ["best_epoch", "parameters", "peak_memory_mb", "collapsed", "reason"]
+    keys = [*fixed, *_scores(study), *hopes, *spent, *searched(study), *_class_scores(study)]
+    return list(dict.fromkeys(keys))
 
 
 def searched(study: Study) -> list[str]:
@@ -120,12 +150,6 @@ def loss_text(loss: dict[str, float]) -> str:
     return " + ".join(term if w == 1 else f"{w:g}*{term}" for term, w in loss.items() if w)
 
 
-def _columns(study: Study) -> list[str]:
-    fixed = ["trial", "state", "architecture", "epochs", "seconds", study.objective.metric]
-    scores = ["lowest_iou", "pixel_accuracy", "val_loss", "gap", "best_epoch", "parameters"]
-    return [*fixed, *scores, "peak_memory_mb", "collapsed", "reason", *searched(study)]
-
-
 def write_leaderboard(run: RunFolder, study: Study) -> "pd.DataFrame":
     """Write leaderboard.csv, and best.yaml as a study that trains the best trial again."""
     records = run.trials()
@@ -149,7 +173,8 @@ def write_summary(
     Args:
         seconds: wall time of the search, over all its sessions.
         busy_share: see the function of this name.
-        more: what else there is to say, such as background_miou.
+        more: what else there is to say, such as baseline: {"name", "value"}, a trivial prediction's
+            value of the objective.
     """
     records, info = run.trials(), run.info
     best = best_trial(records, study.objective)
@@ -159,6 +184,8 @@ def write_summary(
         "metric": study.objective.metric,
         "mode": study.objective.mode,
         "best": {"trial": best.number, "value": best.value} if best else None,
+        "goal": _goal(run, study, records),
+        "expectations": expectations(study, best.best_metrics) if best else None,
         "trials": counts,
         "seconds": seconds,
         "busy_share": busy_share,
@@ -169,6 +196,15 @@ def write_summary(
     }
     write_json(run.summary_file, summary)
     return summary
+
+
+def _goal(run: RunFolder, study: Study, records: Sequence[TrialRecord]) -> dict[str, Any] | None:
+    """The study's goal, and the trial, epoch and seconds that each of its levels took."""
+    goal = study.objective.goal
+    if goal is None:
+        return None
+    found = first_to_reach(records, goal, run.clock())
+    return {**goal.model_dump(), "reached": {k: v and asdict(v) for k, v in found.items()}}
 
 
 def count_states(records: Iterable[TrialRecord]) -> dict[str, int]:

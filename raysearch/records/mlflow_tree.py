@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from raysearch.config import Study
+from raysearch.records.goals import expectations, reached
 from raysearch.records.run_folder import ERROR, RECIPE, RunFolder
 from raysearch.records.trial_record import TrialRecord
 
@@ -25,7 +27,7 @@ STATUS = {"completed": "FINISHED", "pruned": "FINISHED", "stopped": "KILLED", "f
 
 # Said elsewhere: as the step, the time, a tag, or in the summary.
 NO_METRICS = ("epoch", "time", "finished", "best", "best_epoch", "parameters")
-SUMMARY_METRICS = ("seconds", "busy_share", "background_miou")
+SUMMARY_METRICS = ("seconds", "busy_share")
 METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's own limits.
 
 # Read by MLflow when it is imported or used: silence, nothing sent home, and quick failures.
@@ -96,6 +98,10 @@ class MlflowTree:
         parent = self.client.create_run(self.experiment, started, tags, self.run.name).info.run_id
         study, budget = self.study, self.study.budget
         params = {"metric": study.objective.metric, "mode": study.objective.mode}
+        goal = study.objective.goal
+        params |= {
+            f"goal.{key}": value for key, value in (goal.model_dump() if goal else {}).items()
+        }
         params |= {f"budget.{key}": value for key, value in budget.model_dump().items()}
         self._params(parent, params | {"searched": ", ".join(study.space)})
         if self.run.study_file.is_file():
@@ -106,6 +112,7 @@ class MlflowTree:
         info = self.info
         tags = {
             "study": self.study.name,
+            "task": self.study.task,
             "profile": self.study.profile,
             "seed": info.get("seed"),
             "data_digest": info.get("data_digest"),
@@ -133,6 +140,7 @@ class MlflowTree:
         when, trials = self.run.summary_file.stat().st_mtime, summary["trials"]
         numbers = {key: value for key, value in summary.items() if key in SUMMARY_METRICS}
         numbers |= {f"trials_{state}": count for state, count in trials.items()}
+        numbers |= self._beside(summary)
         if summary["best"]:
             numbers[summary["metric"]] = summary["best"]["value"]
             self.client.set_tag(self.parent, "best_trial", str(summary["best"]["trial"]))
@@ -144,6 +152,18 @@ class MlflowTree:
                 self.client.log_artifact(self.parent, str(path))
         status = "KILLED" if trials["running"] else "FINISHED"
         self.client.set_terminated(self.parent, status, _milliseconds(when))
+
+    def _beside(self, summary: Mapping[str, Any]) -> dict[str, float]:
+        """Tag what the goal came to and what the baseline is; return the baseline's value."""
+        if summary.get("goal"):
+            reached = [level for level, found in summary["goal"]["reached"].items() if found]
+            self.client.set_tag(self.parent, "goal_reached", (reached or ["no"])[-1])
+        if summary.get("expectations"):
+            self.client.set_tag(self.parent, "expectations", summary["expectations"])
+        if not summary.get("baseline"):
+            return {}
+        self.client.set_tag(self.parent, "baseline", summary["baseline"]["name"])
+        return {"baseline": summary["baseline"]["value"]}
 
     def trial(self, number: int) -> None:
         """Bring one trial's run up to date with its folder."""
@@ -202,6 +222,8 @@ class MlflowTree:
             "collapsed": str(record.collapsed).lower(),
             "best_epoch": record.best_epoch,
             "parameters": record.parameters,
+            "goal_reached": reached(record, self.study.objective.goal) or None,
+            "expectations": expectations(self.study, record.best_metrics),
         }
         for key, value in tags.items():
             if value is not None:
@@ -242,10 +264,19 @@ class MlflowTree:
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The finite numbers among metrics, under names that MLflow takes."""
     return {
-        re.sub(r"[^\w\-. :/]", "_", key): value
+        _name(key): value
         for key, value in metrics.items()
         if isinstance(value, int | float) and math.isfinite(value) and key not in NO_METRICS
     }
+
+
+def _name(metric: str) -> str:
+    """A metric's name as MLflow takes it: few signs, and a path that leads nowhere else."""
+    name = re.sub(r"[^\w\-. :/]", "_", metric)
+    if normpath(name) == name:
+        return name
+    room, slash, inner = name.partition("/")
+    return room + slash + re.sub(r"[/.]", "_", inner)
 
 
 def _packed(epochs: Sequence[list[Any]], limit: int) -> Iterator[list[Any]]:

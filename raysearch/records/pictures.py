@@ -1,23 +1,20 @@
-"""Figures of a search: learning curves, the best value over time, and predictions beside labels."""
+"""Figures of a search: learning curves and the best value over time."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
-from raysearch.config import Objective
+from raysearch.config import Objective, Task
+from raysearch.records.goals import by_class
 from raysearch.records.leaderboard import best_over_time, best_trial, unfailed
-from raysearch.records.style import INK, LINES, QUIET, WRONG, class_colours, figure, save, tidy
+from raysearch.records.style import INK, LINES, QUIET, class_colours, figure, save, tidy
 from raysearch.records.trial_record import TrialRecord
 
-Panel = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
-GAP = 0.04  # Of a panel's width.
+MOST_CLASSES = 12
 FADED = ("pruned", "failed", "stopped")
 
 
@@ -95,7 +92,8 @@ def best_so_far(
     drawn = figure(7.2, 3.6)
     axes = drawn.subplots()
     tidy(axes, f"Best {objective.metric} so far", "minutes", objective.metric)
-    told = [(m["time"], m[objective.metric]) for r in unfailed(records) for m in r.history]
+    metric = objective.metric
+    told = [(m["time"], m[metric]) for r in unfailed(records) for m in r.history if metric in m]
     minutes = [clock(seconds) / 60 for seconds, _ in told]
     axes.scatter(minutes, [value for _, value in told], s=5, color="#d5d5d5", lw=0)
     if steps:
@@ -133,10 +131,11 @@ def _mark_steps(
     axes.legend(loc="lower right", frameon=False, fontsize=8)
 
 
-def trial_curves(
-    record: TrialRecord, objective: Objective, classes: Sequence[str], path: Path
-) -> Path:
-    """Draw one trial: its losses, and its objective with the IoU of each class, by epoch."""
+def trial_curves(record: TrialRecord, objective: Objective, task: Task, path: Path) -> Path:
+    """Draw one trial by epoch: its losses, and its objective with the score of each class.
+
+    Of many classes the 12 that end worst are drawn. Where a threshold is tuned, it is drawn too.
+    """
     epochs = [m["epoch"] for m in record.history]
     drawn = figure(8.4, 3.2)
     losses, scores = drawn.subplots(1, 2)
@@ -149,12 +148,11 @@ def trial_curves(
         ("val_loss", "validation", LINES[1]),
     ):
         losses.plot(epochs, _series(record, key), color=colour, marker=".", ms=4, label=label)
-    for name, colour in zip(classes, class_colours(len(classes)), strict=True):
-        background = name == classes[0]
+    _class_lines(scores, record, task, epochs)
+    if any("threshold" in m for m in record.history):
         scores.plot(
-            epochs, _series(record, f"iou/{name}"), color=QUIET if background else colour,
-            ls=":" if background else "-", lw=1.2, label=name,
-        )  # fmt: skip
+            epochs, _series(record, "threshold"), color=QUIET, ls="--", lw=1.2, label="threshold"
+        )
     scores.plot(
         epochs, _series(record, objective.metric), color=INK, lw=2.2, label=objective.metric
     )
@@ -165,82 +163,26 @@ def trial_curves(
     return save(drawn, path)
 
 
+def _class_lines(axes: Axes, record: TrialRecord, task: Task, epochs: Sequence[int]) -> None:
+    """One line a class; a segmentation's background is dotted and grey."""
+    shown = _shown_classes(record, task)
+    colours = iter(class_colours(len(shown) + 1)[1:])
+    for name in shown:
+        background = task.segments and name == task.classes[0]
+        axes.plot(
+            epochs, _series(record, f"{task.by_class}/{name}"),
+            color=QUIET if background else next(colours), ls=":" if background else "-", lw=1.2,
+            label=name,
+        )  # fmt: skip
+
+
+def _shown_classes(record: TrialRecord, task: Task) -> list[str]:
+    """All classes where they are few, else those with the lowest score in the last epoch."""
+    if task.num_classes <= MOST_CLASSES:
+        return list(task.classes)
+    last = by_class(task, record.history[-1])
+    return sorted(last, key=lambda name: last[name])[:MOST_CLASSES]
+
+
 def _series(record: TrialRecord, key: str) -> list[float]:
     return [m.get(key, np.nan) for m in record.history]
-
-
-def predictions(
-    panels: Sequence[Panel], classes: Sequence[str], path: Path, ignore_index: int = 255
-) -> Path:
-    """Draw image, label, prediction and error side by side, one row an image.
-
-    Args:
-        panels: image (H, W, bands) uint8, label and prediction (H, W) of class ids.
-        classes: names, the background first.
-        ignore_index: pixels of the label that do not count; white, and never an error.
-    """
-    colours = class_colours(len(classes))
-    strips = [_strip(panel, colours, ignore_index) for panel in panels]
-    heights = [7.8 * strip.shape[0] / strip.shape[1] for strip in strips]
-    drawn = figure(8.0, 0.75 + sum(heights))
-    column = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, strip in zip(column, strips, strict=True):
-        axes.imshow(strip, interpolation="nearest")
-        axes.set_axis_off()
-    for place, title in enumerate(("image", "label", "prediction", "error")):
-        column[0].text(
-            place * (1 + GAP) / (4 + 3 * GAP), 1.02, title, transform=column[0].transAxes,
-            fontsize=9, color=INK, fontweight="bold", va="bottom",
-        )  # fmt: skip
-    present = np.unique(np.concatenate([np.unique(p[i]) for p in panels for i in (1, 2)]))
-    handles = [Patch(color=colours[c], label=classes[c]) for c in present if 0 < c < len(classes)]
-    handles.append(Patch(color=WRONG, label="wrong"))
-    drawn.legend(handles=handles, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
-    return save(drawn, path)
-
-
-def _strip(panel: Panel, colours: NDArray[np.float64], ignored: int) -> NDArray[np.uint8]:
-    """Image, label, prediction and error in one row, a white gap between two."""
-    image, label, prediction = panel
-    height, width = label.shape
-    strip = np.ones((height, round((4 + 3 * GAP) * width), 3))
-    shown = (
-        _three_bands(image),
-        _coloured(label, image, colours, ignored),
-        _coloured(prediction, image, colours, ignored),
-        _errors(image, label, prediction, ignored),
-    )
-    for place, picture in enumerate(shown):
-        left = round(place * (1 + GAP) * width)
-        strip[:, left : left + width] = picture
-    return (255 * strip).astype(np.uint8)
-
-
-def _three_bands(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The first three bands as colours in 0..1; fewer than three as grey."""
-    bands = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, axis=-1)
-    return bands / 255.0
-
-
-def _grey(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """A pale grey image to lay colours on."""
-    grey = _three_bands(image).mean(axis=-1, keepdims=True).repeat(3, axis=-1)
-    return 0.45 + 0.5 * grey
-
-
-def _coloured(
-    mask: NDArray[np.uint8], image: NDArray[np.uint8], colours: NDArray[np.float64], ignored: int
-) -> NDArray[np.float64]:
-    """Classes laid over the pale image; ignored pixels are white."""
-    known = mask < len(colours)
-    painted = 0.22 * _grey(image) + 0.78 * colours[np.where(known, mask, 0)]
-    picture = np.where(((mask > 0) & known)[..., None], painted, _grey(image))
-    return np.where((mask == ignored)[..., None], 1.0, picture)
-
-
-def _errors(
-    image: NDArray[np.uint8], label: NDArray[np.uint8], prediction: NDArray[np.uint8], ignored: int
-) -> NDArray[np.float64]:
-    wrong = (label != prediction) & (label != ignored)
-    picture = np.where(wrong[..., None], np.array(to_rgb(WRONG)), _grey(image))
-    return np.where((label == ignored)[..., None], 1.0, picture)

@@ -4,6 +4,7 @@ study.yaml        the study as resolved          run.json       command, version
 splits.json       names of each split            optuna.journal what the sampler knows
 trials/0007/      recipe.json, metrics.jsonl, end.json, error.txt, last/, best/, pictures
 leaderboard.csv   best.yaml   summary.json   figures
+test.json         what the best trial is worth on the test split, and how often that was opened
 """
 
 import getpass
@@ -42,6 +43,7 @@ class RunFolder:
         self.leaderboard = self.path / "leaderboard.csv"
         self.best_file = self.path / "best.yaml"
         self.summary_file = self.path / "summary.json"
+        self.test_file = self.path / "test.json"
 
     @classmethod
     def create(cls, output: Path | str, study_name: str) -> Self:

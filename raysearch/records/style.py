@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 INK, QUIET, GRID = "#222222", "#6f6f6f", "#e6e6e6"
-WRONG = "#d6215b"
+WRONG, RIGHT = "#d6215b", "#1b7f4b"
 
 # Okabe and Ito (https://jfly.uni-koeln.de/color/), then the rest of Tol's muted scheme
 # (https://sronpersonalpages.nl/~pault/), for class 1 onwards. The background has no colour.

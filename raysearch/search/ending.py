@@ -17,10 +17,12 @@ from raysearch.search.schedule import AshaByArchitecture
 
 FAILURES = 3
 INTERRUPTED, ALL_FAILED = "interrupted", "every trial failed"
+TARGET = "target reached"
 
 
 class Ending(Stopper):
-    """Ends the search when its time is over, on Ctrl-C, or when its first trials all fail."""
+    """Ends the search when its time is over, when a trial reaches the target, on Ctrl-C, or when
+    its first trials all fail."""
 
     def __init__(self, book: Book, seconds: float | None, slots: int) -> None:
         self.book, self.slots = book, slots
@@ -85,6 +87,8 @@ class Events(Callback):
             return
         if result.get("finished"):
             self.finished[number] = result["finished"]
+            if result["finished"] == TARGET and self.ending.cause is None:
+                self.ending.cause = TARGET
         self.book.epoch(number, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

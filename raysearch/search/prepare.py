@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 
-from raysearch.config import Resources, Study, outer
+from raysearch.config import DataConfig, Resources, Study, outer
 from raysearch.data import Data, open_data
+from raysearch.data.formats import reader
 from raysearch.data.sample import generate, generators
-from raysearch.errors import ConfigError, RunError, WeightsError
+from raysearch.errors import ConfigError, DataError, RunError, WeightsError
 from raysearch.models import build
 from raysearch.models.weights import fetch
+from raysearch.study import checked
 from raysearch.training.losses import build_loss
 from raysearch.training.optimisation import build_schedule
+from raysearch.training.trained import load_trained
 
 CACHE = Path("~/.cache/raysearch")
 SAMPLE_SEED = 0
@@ -32,25 +35,27 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-def prepare(study: Study, output: Path, seed: int) -> Prepared:
-    """Check the data, and build its cache on this node.
+def locate(study: Study, output: Path) -> tuple[Study, tuple[str, ...]]:
+    """Return the study with its data's folder and classes, and what there is to say about them.
 
-    A study without a folder of its own takes generated sample data, where its name has some.
+    A study without a folder takes generated sample data, where its name has some; one without
+    classes takes those that the reader finds.
 
     Raises:
-        DataError: anything wrong with the images, the masks or the lists.
-        ConfigError: no folder is given, and there is no sample data of that name.
+        ConfigError: no folder is given, and there is no sample data of that name; or no classes
+            are named, and none can be recognised.
     """
     notes = []
     root = study.data.path
     if root is None:
         root = _sample(study, output)
         notes.append(f"no --data: generated sample data in {root}")
-    cache = (study.resources.cache or CACHE).expanduser().resolve()
-    data = open_data(study.data, root, cache, seed)
-    located = study.data.model_copy(update={"path": root.resolve()})
-    study = study.model_copy(update={"data": located})
-    return Prepared(study, root.resolve(), cache, data, tuple(notes))
+    data = study.data.model_copy(update={"path": root.resolve()})
+    if not data.classes:
+        classes = _recognised(data, root)
+        notes.append(f"{len(classes)} classes found in {root}")
+        data = data.model_copy(update={"classes": classes})
+    return checked(study, data=data), tuple(notes)
 
 
 def _sample(study: Study, output: Path) -> Path:
@@ -59,7 +64,55 @@ def _sample(study: Study, output: Path) -> Path:
             f"data.path: the study '{study.name}' has no folder and no sample data; "
             "give the data set's folder with --data DIR"
         )
-    return generate(study.name, output / "sample_data", SAMPLE_SEED)
+    return generate(study.name, output / "sample_data", SAMPLE_SEED, study.sample)
+
+
+def _recognised(data: DataConfig, root: Path) -> tuple[str, ...]:
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; give the data set's folder with --data")
+    found = reader(data.format).recognise(root)
+    if found is None or len(found["classes"]) < 2:
+        raise ConfigError(
+            f"data.classes: none are named, and {root} is not recognised as {data.format}; name "
+            "them in the study, or correct data.format (`python -m raysearch.check new --data "
+            f"{root}` writes a first study)"
+        )
+    return tuple(found["classes"])
+
+
+def prepare(study: Study, seed: int, notes: tuple[str, ...] = ()) -> Prepared:
+    """Check the data of a located study, and build its cache on this node.
+
+    Raises:
+        DataError: anything wrong with the images, the masks or the lists.
+    """
+    assert study.data.path is not None
+    root = study.data.path
+    cache = (study.resources.cache or CACHE).expanduser().resolve()
+    data = open_data(study.data, root, cache, seed)
+    return Prepared(study, root, cache, data, notes)
+
+
+def check_sources(study: Study) -> None:
+    """Make sure that what trials begin with, and learn from, can be read.
+
+    Raises:
+        RunError: a trial's folder without a readable checkpoint.
+        ConfigError: teachers of another task or other classes.
+    """
+    for folder in study.init_from.values():
+        load_trained(folder)
+    for folder in study.teachers:
+        task = load_trained(folder).task
+        if (task.kind, task.bands, task.classes) != (
+            study.what.kind,
+            study.what.bands,
+            study.what.classes,
+        ):
+            raise ConfigError(
+                f"teachers: {folder} tells {len(task.classes)} classes apart in {task.bands} bands "
+                f"({task.kind}), not this study's; name a trial of the same classes in their order"
+            )
 
 
 def bring_weights(study: Study, folder: Path) -> tuple[Study, tuple[str, ...]]:

@@ -14,7 +14,8 @@ import torch
 from rich.console import Console
 
 from raysearch import cluster
-from raysearch.config import Study
+from raysearch.config import Study, Task
+from raysearch.data import Data
 from raysearch.errors import ConfigError, RunError
 from raysearch.models.weights import fetch
 from raysearch.records import leaderboard
@@ -35,9 +36,11 @@ from raysearch.search.prepare import (
     bring_weights,
     check_batches,
     check_parts,
+    check_sources,
     check_writable,
     count_parameters,
     loader_workers,
+    locate,
     prepare,
 )
 from raysearch.search.retention import Retention
@@ -47,7 +50,7 @@ from raysearch.search.trial import Context
 from raysearch.study import load_study, to_yaml
 from raysearch.training.device import find_device
 from raysearch.training.loop import Machine
-from raysearch.training.metrics import background_miou
+from raysearch.training.metrics import background_miou, majority_share
 from raysearch.training.overfit import LEARNED, overfit_batch
 
 PACKAGES = ("raysearch", "torch", "ray", "optuna", "segmentation-models-pytorch", "albumentations")
@@ -121,9 +124,11 @@ def made_ready(job: Job) -> Iterator[Ready]:
     """
     check_writable(job.output)
     device = find_device()
-    parameters = count_parameters(job.study)
-    check_parts(job.study)
-    prepared = prepare(job.study, job.output, job.seed)
+    study, located = locate(job.study, job.output)
+    parameters = count_parameters(study)
+    check_parts(study)
+    check_sources(study)
+    prepared = prepare(study, job.seed, located)
     study, notes = bring_weights(prepared.study, job.output.resolve() / "weights")
     prepared = replace(prepared, study=study, notes=(*job.notes, *prepared.notes, *notes))
     resources = study.resources
@@ -251,16 +256,23 @@ def _close(ready: Ready, run: RunFolder) -> dict[str, Any]:
     data, study = ready.prepared.data, ready.study
     leaderboard.write_leaderboard(run, study)
     draw_search(run, study)
-    pixels = torch.from_numpy(data.cache.class_pixels[list(data.indices("val"))].sum(0))
     share = leaderboard.busy_share(run.trials(), ready.slots.trials, sessions(run))
     return leaderboard.write_summary(
         run,
         study,
         seconds=spent(run),
         busy_share=share,
-        background_miou=background_miou(pixels),
+        baseline=_baseline(study.what, data),
         device=str(find_device()),
     )
+
+
+def _baseline(task: Task, data: Data) -> dict[str, Any]:
+    """What an answer that never looks at the image scores on validation."""
+    counts = torch.from_numpy(data.cache.class_pixels[list(data.indices("val"))].sum(0))
+    if task.segments:
+        return {"name": "predicting background alone", "value": background_miou(counts)}
+    return {"name": "always the most frequent class", "value": majority_share(counts)}
 
 
 def _report(console: Console, run: RunFolder, study: Study, cause: str | None) -> int:
@@ -320,13 +332,15 @@ def overfit(job: Job) -> int:
                 ready.prepared.data,
                 Path(folder),
                 Machine(threads=cluster.available_cpus()),
-                partial(_show_step, console, name),
+                partial(_show_step, console, name, study.what.headline),
             )
             learned.append(value > LEARNED)
             verdict = "[green]learns[/]" if learned[-1] else f"[red]stays below {LEARNED}[/]"
-            console.print(f"{name} {verdict}: mIoU {value:.3f} on one batch")
+            console.print(f"{name} {verdict}: {study.what.headline} {value:.3f} on one batch")
     return 0 if all(learned) else 1
 
 
-def _show_step(console: Console, name: str, step: int, loss: float, miou: float) -> None:
-    console.print(f"  {name} step {step:>3}  loss {loss:.4f}  mIoU {miou:.3f}")
+def _show_step(
+    console: Console, name: str, metric: str, step: int, loss: float, value: float
+) -> None:
+    console.print(f"  {name} step {step:>3}  loss {loss:.4f}  {metric} {value:.3f}")

@@ -130,7 +130,7 @@ def _train(
     rank: int = 0,
     world: int = 1,
 ) -> None:
-    from raysearch.training.loop import Machine, Training
+    from raysearch.training.loop import Machine, Sources, Training
 
     unreserved = not context.slots.gpus and torch.cuda.is_available()
     device = torch.device("cpu") if unreserved else None
@@ -146,6 +146,7 @@ def _train(
             study.objective,
             context.folder(config),
             Machine(rank, world, threads, context.loader_workers, device),
+            Sources(study.init_from.get(recipe.architecture), tuple(study.teachers)),
         ).fit(report)
 
 

@@ -23,12 +23,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint as read: epochs count from 1."""
+    """One checkpoint as read: epochs count from 1. `model` says what the weights belong to."""
 
     epoch: int
     weights: dict[str, Tensor]
     state: dict[str, Any]
     metrics: dict[str, Any]
+    model: dict[str, Any]
 
 
 def save(
@@ -37,9 +38,10 @@ def save(
     weights: Mapping[str, Tensor],
     state: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
-    keep: int = 2,
+    model: Mapping[str, Any] | None = None,
+    keep: int | None = 2,
 ) -> Path:
-    """Write a checkpoint into folder and delete all but the `keep` newest there."""
+    """Write a checkpoint into folder and delete all but the `keep` newest there (None: none)."""
     folder.mkdir(parents=True, exist_ok=True)
     for broken_off in folder.glob(".epoch-*"):
         shutil.rmtree(broken_off, ignore_errors=True)
@@ -48,7 +50,12 @@ def save(
     save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, aside / WEIGHTS)
     torch.save(dict(state or {}), aside / STATE)
     checksums = {name: _checksum(aside / name) for name in (WEIGHTS, STATE)}
-    meta = {"epoch": epoch, "metrics": dict(metrics or {}), "sha256": checksums}
+    meta = {
+        "epoch": epoch,
+        "metrics": dict(metrics or {}),
+        "model": dict(model or {}),
+        "sha256": checksums,
+    }
     (aside / META).write_text(json.dumps(meta), encoding="utf-8")
     for path in aside.iterdir():
         _flush(path)
@@ -56,7 +63,7 @@ def save(
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
     _flush(folder)
-    for old in list(_newest_first(folder))[keep:]:
+    for old in [] if keep is None else list(_newest_first(folder))[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -86,7 +93,8 @@ def _read(path: Path) -> Checkpoint:
         if _checksum(path / name) != checksum:
             raise ValueError(f"the checksum of {name} does not match")
     state = torch.load(path / STATE, weights_only=True, map_location="cpu")
-    return Checkpoint(meta["epoch"], load_file(path / WEIGHTS), state, meta["metrics"])
+    weights = load_file(path / WEIGHTS)
+    return Checkpoint(meta["epoch"], weights, state, meta["metrics"], meta["model"])
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:

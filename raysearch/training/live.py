@@ -1,39 +1,42 @@
 """Proof that what was sampled is what trains: live objects read back against the recipe."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from raysearch.config import Recipe
 from raysearch.errors import TrialError
-from raysearch.training.losses import Loss
 from raysearch.training.optimisation import Ema, Schedule
+
+
+class HasLiveValues(Protocol):
+    """A part that can say what it works with, by the names of the recipe."""
+
+    def live_values(self) -> dict[str, Any]: ...
+
 
 # Clipping, early stopping and the like are read from the recipe at the moment of their use.
 
 
 def live_values(
-    optimizer: torch.optim.Optimizer,
-    schedule: Schedule,
-    loss: Loss,
-    batches: Any,
-    ema: Ema | None,
+    optimizer: torch.optim.Optimizer, schedule: Schedule, ema: Ema | None, *parts: HasLiveValues
 ) -> dict[str, Any]:
     """Return what a trial's parts work with now, by the names of the recipe."""
-    rates = {
-        group["lr"] / schedule.factor(schedule.steps)
-        for group in optimizer.param_groups
-        if schedule.factor(schedule.steps)
-    }
-    return {
-        "learning_rate": max(rates, default=schedule.learning_rate),
+    encoder, head = optimizer.param_groups[0], optimizer.param_groups[-1]
+    values = {
         "weight_decay": max(group["weight_decay"] for group in optimizer.param_groups),
         "warmup": schedule.warmup,
         "ema_decay": ema.decay if ema else 0.0,
-        **loss.live_values(),
-        **batches.live_values(),
     }
+    if now := schedule.rate(schedule.steps):
+        values["learning_rate"] = head["lr"] * schedule.learning_rate / now
+        values["encoder_lr_ratio"] = encoder["lr"] / head["lr"]
+    if schedule.frozen_steps and schedule.steps < schedule.frozen_steps:
+        values["frozen_learning_rate"] = schedule.frozen_rate and head["lr"]
+    for part in parts:
+        values |= part.live_values()
+    return values
 
 
 def check_live(recipe: Recipe, live: Mapping[str, Any]) -> None:

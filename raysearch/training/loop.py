@@ -5,6 +5,7 @@ report each epoch to; everything that must survive a kill is in the trial's fold
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -12,28 +13,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raysearch.config import Objective, Recipe, Task
-from raysearch.data import Data, training_batches, validation_batches
-from raysearch.errors import TrialError
-from raysearch.models import build
+from raysearch.data import Batch, Data, training_batches, validation_batches
+from raysearch.errors import ConfigError, TrialError
+from raysearch.models import Output, build, encoder_of
 from raysearch.models.batch_norm import synchronise
 from raysearch.training import checkpoint
 from raysearch.training.clock import Clock
 from raysearch.training.device import Precision, find_device, peak_memory_mb, prepare
+from raysearch.training.distillation import Distillation
 from raysearch.training.history import append_epoch, forget_after
-from raysearch.training.live import check_live, live_values
-from raysearch.training.losses import build_loss
-from raysearch.training.metrics import SegmentationMetrics
-from raysearch.training.normalisation import Normalisation
-from raysearch.training.optimisation import Ema, build_optimizer, build_schedule
+from raysearch.training.live import HasLiveValues, check_live, live_values
+from raysearch.training.losses import LossValues, build_loss
+from raysearch.training.metrics import build_metrics
+from raysearch.training.mixing import Mixed, Mixing
+from raysearch.training.normalisation import Normalisation, statistics
+from raysearch.training.optimisation import Ema, build_optimizer, build_schedule, frozen_epochs
 from raysearch.training.probe import Probe
+from raysearch.training.recompute import recompute_activations
+from raysearch.training.trained import BEST, description, load_trained
+from raysearch.training.warm_start import start_from
 
 Report = Callable[[dict[str, Any]], None]
+LAST, EVERY = "last", "every"
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,18 @@ class Machine:
     threads: int = 1
     loader_workers: int = 0
     device: torch.device | None = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Trained trials that a trial builds upon: folders.
+
+    init: whose weights it begins with.
+    teachers: whose mean probabilities it learns from.
+    """
+
+    init: Path | None = None
+    teachers: tuple[Path, ...] = ()
 
 
 class Training:
@@ -59,22 +79,19 @@ class Training:
         objective: Objective,
         folder: Path,
         machine: Machine = Machine(),
+        sources: Sources = Sources(),
     ) -> None:
         self.recipe, self.task, self.data, self.objective = recipe, task, data, objective
-        self.folder, self.machine = folder, machine
+        self.spec, self.folder, self.machine = spec, folder, machine
         self.device = machine.device or find_device()
         folder.mkdir(parents=True, exist_ok=True)
         prepare(recipe.seed, machine.threads, self.device)
-        build_clock = Clock()
-        network = build(spec, task).to(self.device)
-        self.build_seconds = build_clock.working()
-        self.parameters = sum(p.numel() for p in network.parameters())
-        if recipe.channels_last:
-            network = network.to(memory_format=torch.channels_last)
-        self.network: nn.Module = synchronise(network, self.device) if self.ranks else network
+        self.network = self._build(sources.init)
         frequency = torch.from_numpy(data.class_frequency)
         self.loss = build_loss(recipe, task, frequency).to(self.device)
-        self.normalise = Normalisation(data).to(self.device)
+        self.mixing = Mixing(recipe, task)
+        self.distillation = self._distillation(sources.teachers)
+        self.normalise = Normalisation(*statistics(data)).to(self.device)
         self.optimizer = build_optimizer(recipe, self.network)
         pinned = self.device.type == "cuda"
         share = (machine.rank, machine.world, machine.loader_workers, pinned)
@@ -82,14 +99,42 @@ class Training:
         self.validation = validation_batches(data, recipe, *share)
         self.schedule = build_schedule(recipe, self.optimizer, len(self.batches))
         self.ema = Ema(self.network, recipe.ema_decay) if recipe.ema_decay else None
+        if recipe.gradient_checkpointing and not recompute_activations(self.network):
+            raise ConfigError(
+                f"gradient_checkpointing: {recipe.architecture} has no blocks to recompute; set it "
+                "to false for this network"
+            )
         self.precision = Precision(recipe.precision, self.device)
-        check_live(
-            recipe,
-            live_values(self.optimizer, self.schedule, self.loss, self.batches, self.ema),
-        )
+        check_live(recipe, self.live_values())
+        self.frozen: list[nn.Parameter] = []
         self.ready = self._wrap()
         self.best: float | None = None
         self.best_epoch = 0
+
+    def live_values(self) -> dict[str, Any]:
+        """Read back what every part works with now, by the names of the recipe."""
+        parts: list[HasLiveValues] = [self.loss, self.batches, self.mixing]
+        parts += [self.distillation] if self.distillation else []
+        return live_values(self.optimizer, self.schedule, self.ema, *parts)
+
+    def _build(self, init: Path | None) -> nn.Module:
+        clock = Clock()
+        network = build(self.spec, self.task)
+        if init is not None:
+            start_from(network, self.spec, self.task, init)
+        network = network.to(self.device)
+        self.build_seconds = clock.working()
+        self.parameters = sum(p.numel() for p in network.parameters())
+        if self.recipe.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        return synchronise(network, self.device) if self.ranks else network
+
+    def _distillation(self, teachers: tuple[Path, ...]) -> Distillation | None:
+        if not teachers:
+            return None
+        loaded = [load_trained(folder, self.device).logits for folder in teachers]
+        recipe = self.recipe
+        return Distillation(loaded, recipe.distill_weight, recipe.distill_temperature)
 
     @property
     def ranks(self) -> bool:
@@ -129,15 +174,14 @@ class Training:
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Run the training batches of one epoch, and return its mean losses and times."""
-        self.network.train()
-        self.batches.set_epoch(epoch)
-        clock, sums, images = Clock(), torch.zeros(3, device=self.device), 0
-        for batch in clock.waiting_for(self.batches):
-            sums += self.step(*batch) * len(batch[0])
-            images += len(batch[0])
+        self.begin_epoch(epoch)
+        clock, sums, images = Clock(), torch.zeros(4, device=self.device), 0
+        for number, batch in enumerate(clock.waiting_for(self.batches)):
+            sums += self.step(batch, (epoch, number)) * batch.size
+            images += batch.size
         sums = self.all_reduced(torch.cat([sums, sums.new_tensor([images])]))
         seconds = clock.working()
-        total, semantic, boundary = (sums[:3] / sums[3]).tolist()
+        total, semantic, boundary, accuracy = (sums[:4] / sums[4]).tolist()
         if not torch.isfinite(sums).all():
             raise TrialError(
                 f"epoch {epoch}: the loss is not finite; lower learning_rate, or set precision: "
@@ -147,37 +191,91 @@ class Training:
             "loss": total,
             "loss_semantic": semantic,
             "loss_boundary": boundary,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "images_per_second": sums[3].item() / (seconds + clock.waited),
+            "train_accuracy": accuracy,
+            "learning_rate": self.optimizer.param_groups[-1]["lr"],
+            "images_per_second": sums[4].item() / (seconds + clock.waited),
             "train_seconds": seconds,
             "data_seconds": clock.waited,
             "data_wait_share": clock.waited / (seconds + clock.waited),
         }
 
-    def step(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Take one optimizer step on this rank's share of a batch; return the mean losses (3,)."""
-        images, masks = self.to_device(images), masks.to(self.device, non_blocking=True).long()
-        count = images.new_tensor([len(images)], dtype=torch.float32)
-        share = self.machine.world * len(images) / self.all_reduced(count) if self.ranks else 1.0
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the parts to training; in stage one the encoder stands still, norms included."""
+        still = epoch <= frozen_epochs(self.recipe)
+        if still != bool(self.frozen):
+            if still:
+                self.frozen = [p for p in encoder_of(self.network).parameters() if p.requires_grad]
+            for parameter in self.frozen:
+                parameter.requires_grad_(not still)
+            self.frozen = self.frozen if still else []
+            self.ready = self._wrap()  # DDP asks once which parameters it waits for.
+        self.network.train()
+        if still:
+            encoder_of(self.network).eval()
+        self.batches.set_epoch(epoch)
+
+    def step(self, batch: Batch, place: tuple[int, int] = (0, 0)) -> Tensor:
+        """Take one optimizer step on this rank's share of a batch.
+
+        Args:
+            place: epoch and number of the batch, which seed what is mixed.
+
+        Returns:
+            Mean losses (total, semantic, boundary) and the share of right classes, (4,).
+        """
+        count = torch.tensor([float(batch.size)], device=self.device)
+        share = self.machine.world * batch.size / self.all_reduced(count) if self.ranks else 1.0
         self.optimizer.zero_grad(set_to_none=True)
-        losses = torch.zeros(3, device=self.device)
-        for part, last in self.micro_batches(images, masks):
-            weight = share * len(part[0]) / len(images)
+        sums = torch.zeros(4, device=self.device)
+        for number, (part, last) in enumerate(self.micro_batches(batch)):
+            mixed = self.mixed(part, (self.recipe.seed, *place, self.machine.rank, number))
+            weight = part.size / batch.size
             with nullcontext() if last or not self.ranks else self.ready.no_sync():  # type: ignore[operator]
                 with self.precision.autocast():
-                    values = self.loss(self.ready(part[0]), part[1])
-                self.precision.scale(values.total * weight).backward()
-            losses += torch.stack([v.detach().float() for v in values]) * len(part[0]) / len(images)
+                    output = self.ready(self.normalised(mixed.images))
+                values = self.compared(output, mixed)
+                self.precision.scale(values.total * share * weight).backward()
+            told = [*values, self.accuracy(output.semantic, mixed)]
+            sums += torch.stack([value.detach().float() for value in told]) * weight
         self.precision.step(self.optimizer, self.network, self.recipe.clip_norm)
         self.schedule.step()
         if self.ema:
             self.ema.update(self.network)
-        return losses
+        return sums
 
-    def micro_batches(self, images: Tensor, masks: Tensor) -> Iterator[tuple[Any, bool]]:
+    def mixed(self, part: Batch, seed: tuple[int, ...]) -> Mixed:
+        """Bring a micro-batch to the device, and mix its images where the recipe says so."""
+        images = part.images.to(self.device, non_blocking=True).float()
+        ids = part.targets.to(self.device, non_blocking=True).long()
+        weights = part.weights
+        if weights is not None:
+            weights = weights.to(self.device, non_blocking=True).float() / 255
+        return self.mixing(images, ids, weights, seed)
+
+    def compared(self, output: Output, mixed: Mixed) -> LossValues:
+        """Return the loss against every part of a mixed target, by their shares."""
+        losses = [(p.share, self.loss(output, p.ids, p.weights)) for p in mixed.parts]
+        values = LossValues(*(sum(s * v[n] for s, v in losses) for n in range(3)))
+        if self.distillation is None:
+            return values
+        ids, ignored = mixed.parts[0].ids, self.task.ignore_index
+        for part in mixed.parts[1:]:
+            ids = torch.where(part.ids == ignored, part.ids, ids)
+        with self.precision.autocast():
+            return self.distillation(values, output.semantic, mixed.images, ids, ignored)
+
+    def accuracy(self, logits: Tensor, mixed: Mixed) -> Tensor:
+        """Return the share of pixels or images whose class is right, by the larger part mixed."""
+        ids = max(mixed.parts, key=lambda part: part.share).ids
+        ids = ids.argmax(1) if ids.is_floating_point() else ids
+        counted = ids != self.task.ignore_index if self.task.segments else torch.ones_like(ids)
+        # On a CPU, max is several times as fast as argmax.
+        right = (logits.max(1).indices == ids) & counted.bool()
+        return right.sum() / counted.sum().clamp_min(1)
+
+    def micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, bool]]:
         """Yield the parts of a share, equally many on every rank, and which is the last."""
-        count = self.recipe.accumulation
-        parts = list(zip(images.tensor_split(count), masks.tensor_split(count), strict=True))
+        parts = batch.tensor_split(self.recipe.accumulation)
         for number, part in enumerate(parts, start=1):
             yield part, number == len(parts)
 
@@ -186,23 +284,23 @@ class Training:
         """Measure the network (its EMA where there is one) on whole images at native size."""
         network = self.ema.module if self.ema else self.network
         network.eval()
-        metrics = SegmentationMetrics(self.task, self.device)
+        self.metrics = build_metrics(self.task, self.device)
         self.probe = Probe(self.data)
         clock, sums = Clock(), torch.zeros(2, device=self.device)
         for batch in clock.waiting_for(self.validation):
+            images = batch.images.to(self.device, non_blocking=True)
             with self.precision.autocast():
-                output = network(self.to_device(batch.images))
-                values = self.loss(output, batch.small_masks(output.semantic.shape, self.device))
+                output = network(self.normalised(images))
+            values = self.loss(output, batch.targets(output.semantic.shape, self.device))
             sums += torch.stack(
                 [values.total.float() * len(batch), values.total.new_tensor(len(batch))]
             )
-            for index, logits, mask in batch.native(output.semantic):
-                predicted = logits.argmax(1)[0]
-                metrics.update(predicted, mask.to(self.device))
-                self.probe.keep(index, predicted)
+            for index, logits, target in batch.native(output.semantic):
+                self.metrics.update(logits, target.to(self.device))
+                self.probe.keep(index, logits)
         sums = self.all_reduced(sums)
         return {
-            **metrics.compute(),
+            **self.metrics.compute(),
             "val_loss": (sums[0] / sums[1]).item(),
             "validation_seconds": clock.working(),
             "validation_data_seconds": clock.waited,
@@ -215,33 +313,53 @@ class Training:
         improved = self.objective.better(value, self.best)
         if improved:
             self.best, self.best_epoch = value, epoch
-        patience = self.recipe.early_stopping
-        finished = ""
-        if epoch == self.recipe.epochs:
-            finished = "max epochs"
-        elif patience and epoch - self.best_epoch >= patience:
-            finished = "early stopping"
+        goal = self.objective.goal
+        accuracy_gap = metrics["train_accuracy"] - metrics[self.task.accuracy]
         verdict = {
             "gap": metrics["val_loss"] - metrics["loss"],
+            "accuracy_gap": accuracy_gap,
+            "reached": goal.reached(metrics) if goal else "",
             "peak_memory_mb": peak_memory_mb(self.device),
             "best": self.best,
             "best_epoch": self.best_epoch,
-            "finished": finished,
             "time": time.time(),
         }
+        verdict["finished"] = self.finished(epoch, verdict)
+        confusion = self.metrics.total() if improved else None  # All ranks take part in the sum.
         if self.machine.rank == 0:
-            self.write({**metrics, **verdict}, improved)
+            self.write({**metrics, **verdict}, confusion)
         return verdict
 
-    def write(self, metrics: dict[str, Any], improved: bool) -> None:
-        """Rank 0 writes the line first: an epoch that is then repeated replaces its own line."""
+    def finished(self, epoch: int, verdict: dict[str, Any]) -> str:
+        """Return why the trial ends with this epoch, or "" where it goes on."""
+        patience, limit = self.recipe.early_stopping, self.recipe.gap_limit
+        goal = self.objective.goal
+        if epoch == self.recipe.epochs:
+            return "max epochs"
+        if goal and goal.stop and verdict["reached"]:
+            return "target reached"
+        if patience and epoch - self.best_epoch >= patience:
+            return "early stopping"
+        return "gap limit" if limit and verdict["accuracy_gap"] > limit else ""
+
+    def write(self, metrics: dict[str, Any], confusion: Tensor | None) -> None:
+        """Rank 0 writes the line first: an epoch that is then repeated replaces its own line.
+
+        Args:
+            confusion: of an epoch that is the best so far, else None.
+        """
         append_epoch(self.folder, metrics)
-        if improved:
-            weights = (self.ema.module if self.ema else self.network).state_dict()
-            checkpoint.save(
-                self.folder / "best", metrics["epoch"], weights, metrics=metrics, keep=1
-            )
+        epoch, every = metrics["epoch"], self.recipe.save_every
+        weights = (self.ema.module if self.ema else self.network).state_dict()
+        model = description(self.spec, self.task, self.recipe, self.normalise)
+        if confusion is not None:
+            best = self.folder / BEST
+            checkpoint.save(best, epoch, weights, metrics=metrics, model=model, keep=1)
             self.probe.save(self.folder)
+            save_array(self.folder / "confusion.npy", confusion)
+        if every and epoch % every == 0:
+            kept = self.folder / EVERY
+            checkpoint.save(kept, epoch, weights, metrics=metrics, model=model, keep=None)
         state = {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -250,17 +368,16 @@ class Training:
             "best": self.best,
             "best_epoch": self.best_epoch,
         }
-        last = self.folder / "last"
-        checkpoint.save(last, metrics["epoch"], self.network.state_dict(), state, metrics)
+        checkpoint.save(self.folder / LAST, epoch, self.network.state_dict(), state, metrics)
 
     def resume(self) -> tuple[int, dict[str, Any]]:
         """Load the newest checkpoint; return its epoch (0: none) and that epoch's metrics."""
-        found = checkpoint.load(self.folder / "last")
+        found = checkpoint.load(self.folder / LAST)
         if self.ranks:  # Every rank goes on from the newest epoch that all of them can read.
             newest = torch.tensor([found.epoch if found else 0], device=self.device)
             dist.all_reduce(newest, op=dist.ReduceOp.MIN)
             if found and found.epoch != int(newest):
-                found = checkpoint.load(self.folder / "last", at_most=int(newest))
+                found = checkpoint.load(self.folder / LAST, at_most=int(newest))
         if self.machine.rank == 0:
             forget_after(self.folder, found.epoch if found else 0)
         if found is None:
@@ -274,9 +391,8 @@ class Training:
         self.best, self.best_epoch = found.state["best"], found.state["best_epoch"]
         return found.epoch, found.metrics
 
-    def to_device(self, images: Tensor) -> Tensor:
-        """Bring uint8 images (N, C, H, W) to the device and to the numbers the encoder expects."""
-        images = images.to(self.device, non_blocking=True)
+    def normalised(self, images: Tensor) -> Tensor:
+        """Bring images (N, C, H, W) on the device to the numbers that the network expects."""
         if self.recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         normalised: Tensor = self.normalise(images)
@@ -286,3 +402,10 @@ class Training:
         if self.ranks:
             dist.all_reduce(values)
         return values
+
+
+def save_array(path: Path, values: Tensor) -> None:
+    """Write a tensor as .npy, aside and renamed."""
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    np.save(aside, values.numpy())
+    aside.replace(path)

@@ -1,7 +1,11 @@
-"""Losses by name, their weighted sum, and the boundary term.
+"""Losses by name, their weighted sum, and the boundary head's term.
 
 Every term takes logits (N, K, H, W) and a target (N, H, W) of class ids, leaves pixels of the
-ignore index out, and is zero (not NaN) where a batch has no other pixels.
+ignore index out, and is zero (not NaN) where a batch has no other pixels. Cross-entropy and focal
+loss also take logits (N, K) of whole images, with ids (N,) or soft labels (N, K) that sum to one,
+and weights of the shape of the ids. Dice, Tversky and the boundary terms compare regions and count
+every labelled pixel alike, but for those of weight 0, which no term sees. A new term is a function
+and an entry of TERMS.
 """
 
 from collections.abc import Callable
@@ -15,9 +19,11 @@ from raysearch.config import Recipe, Task
 from raysearch.errors import ConfigError, closest
 from raysearch.models import Output
 
+NEVER = -100  # The ignore index of whole images: all of them are labelled, and 255 may be a class.
+
 
 class LossValues(NamedTuple):
-    """Scalars: total = semantic + boundary_weight * boundary."""
+    """Scalars: total = semantic + boundary_weight * boundary (0 without a boundary head)."""
 
     total: Tensor
     semantic: Tensor
@@ -25,9 +31,10 @@ class LossValues(NamedTuple):
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy, weighted by class where class_weights (K,) are given.
+    """Cross-entropy, weighted by class where class_weights (K,) are given, and by pixel.
 
-    The mean is divided by the weights of the pixels in it, as torch does.
+    The mean is divided by the weights in it (a pixel's times its true class's), as torch does for
+    class weights. A soft label's class weight is the mean over its shares.
     """
 
     class_weights: Tensor | None
@@ -40,46 +47,122 @@ class CrossEntropy(nn.Module):
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weights", class_weights)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        valid = target != self.ignore_index
-        total = F.cross_entropy(
+    def forward(self, logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        loss = F.cross_entropy(
             logits,
             target,
             self.class_weights,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
-            reduction="sum",
+            reduction="none",
         )
-        weights = valid.to(logits.dtype)
-        if self.class_weights is not None:
-            weights = self.class_weights[target * valid] * valid
-        return total / weights.sum().clamp_min(torch.finfo(logits.dtype).tiny)
+        share = self._share(logits, target)
+        if weights is not None:
+            loss, share = loss * weights, share * weights
+        return loss.sum() / share.sum().clamp_min(torch.finfo(logits.dtype).tiny)
+
+    def _share(self, logits: Tensor, target: Tensor) -> Tensor:
+        """What each pixel or image counts in the mean, before its own weight."""
+        if target.is_floating_point():
+            return target.sum(1) if self.class_weights is None else target @ self.class_weights
+        valid = target != self.ignore_index
+        if self.class_weights is None:
+            return valid.to(logits.dtype)
+        return self.class_weights[target * valid] * valid
 
 
 class Focal(nn.Module):
-    """Focal loss over softmax probabilities, averaged over pixels.
+    """Focal loss over softmax probabilities, averaged over pixels (by their weights, if any).
 
     -a_t (1 - p_t)^gamma log(p_t), with p_t the probability of the true class and a_t = alpha where
     that is a foreground class, 1 - alpha where it is the background (class 0). After Lin et al.,
     https://arxiv.org/abs/1708.02002, equation 5. With one sigmoid for each class instead, a pixel
     would carry alpha and 1 - alpha at once and alpha would hardly tell the classes apart.
+
+    A soft label gives the mean of that over its shares. Without a `background` (whole images),
+    a_t = alpha for every class.
     """
 
-    def __init__(self, ignore_index: int, alpha: float, gamma: float) -> None:
+    def __init__(
+        self, ignore_index: int, alpha: float, gamma: float, background: bool = True
+    ) -> None:
         super().__init__()
         self.ignore_index = ignore_index
         self.alpha = alpha
         self.gamma = gamma
+        self.background = background
+
+    def forward(self, logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        log_p = F.log_softmax(logits, dim=1)
+        if target.is_floating_point():
+            classes = torch.arange(logits.shape[1], device=logits.device).expand_as(target)
+            loss = (target * self._each(log_p, classes)).sum(1)
+            share = torch.ones_like(loss)
+        else:
+            valid = target != self.ignore_index
+            classes = target * valid
+            log_p = log_p.gather(1, classes.unsqueeze(1)).squeeze(1)
+            loss = self._each(log_p, classes) * valid
+            share = valid.to(loss.dtype)
+        if weights is not None:
+            loss, share = loss * weights, share * weights
+        return loss.sum() / share.sum().clamp_min(torch.finfo(loss.dtype).tiny)
+
+    def _each(self, log_p: Tensor, classes: Tensor) -> Tensor:
+        """Return the loss of each true class, from the logarithm of its probability."""
+        # The slope of x ** gamma at 0 is infinite where gamma < 1, so x stays above 0.
+        rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps)
+        ground = 1 - self.alpha if self.background else self.alpha
+        alpha = torch.where(classes > 0, self.alpha, ground)
+        return -alpha * rest.pow(self.gamma) * log_p
+
+
+class BoundaryF1(nn.Module):
+    """One minus the F1 of the class boundaries that the probabilities draw.
+
+    Bokhovkin and Burnaev, https://arxiv.org/abs/1905.07852: a class's boundary
+    is what a max-pooling of 1 - probability (window `edge`, theta_0) adds to it; a boundary pixel
+    is right within a window `reach` (theta) of the other boundary. The F1 is averaged over each
+    image's classes that have a labelled boundary; ignored pixels make none and have none. It does
+    not say which class is inside, so it stands beside another term.
+    """
+
+    def __init__(self, ignore_index: int, edge: int = 3, reach: int = 5) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.edge = edge
+        self.reach = reach
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         valid = target != self.ignore_index
-        true_class = target * valid
-        log_p = F.log_softmax(logits, dim=1).gather(1, true_class.unsqueeze(1)).squeeze(1)
-        # The slope of x ** gamma at 0 is infinite where gamma < 1, so x stays above 0.
-        rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps)
-        alpha = torch.where(true_class > 0, self.alpha, 1 - self.alpha)
-        loss = -alpha * rest.pow(self.gamma) * log_p * valid
-        return loss.sum() / valid.sum().clamp_min(1)
+        one_hot = F.one_hot(target * valid, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+        valid = valid.unsqueeze(1)
+        labelled = self._boundary(one_hot, valid)
+        drawn = self._boundary(logits.softmax(1), valid)
+        precision = _share_within(drawn, _widened(labelled, self.reach))
+        recall = _share_within(labelled, _widened(drawn, self.reach))
+        tiny = torch.finfo(logits.dtype).eps
+        f1 = 2 * precision * recall / (precision + recall).clamp_min(tiny)
+        exists = labelled.sum((2, 3)) > 0
+        return ((1 - f1) * exists).sum() / exists.sum().clamp_min(1)
+
+    def _boundary(self, shares: Tensor, valid: Tensor) -> Tensor:
+        """Return the boundary (N, K, H, W) of shares (N, K, H, W), inside each class."""
+        rest = (1 - shares) * valid
+        return (_widened(rest, self.edge) - rest) * valid
+
+
+def _widened(maps: Tensor, window: int) -> Tensor:
+    """Return the greatest in a window around each pixel, by rows and then by columns."""
+    half = window // 2
+    rows = F.max_pool2d(maps, (1, window), stride=1, padding=(0, half))
+    return F.max_pool2d(rows, (window, 1), stride=1, padding=(half, 0))
+
+
+def _share_within(boundary: Tensor, reach: Tensor) -> Tensor:
+    """Return the share (N, K) of a boundary that lies within reach of another."""
+    tiny = torch.finfo(boundary.dtype).eps
+    return (boundary * reach).sum((2, 3)) / boundary.sum((2, 3)).clamp_min(tiny)
 
 
 class Boundary(nn.Module):
@@ -158,11 +241,15 @@ def _cross_entropy(recipe: Recipe, task: Task, class_frequency: Tensor | None) -
                 "pass class_frequency, or set class_weights: none"
             )
         weights = median_frequency_weights(class_frequency)
-    return CrossEntropy(task.ignore_index, recipe.label_smoothing, weights)
+    return CrossEntropy(_ignored(task), recipe.label_smoothing, weights)
 
 
 def _focal(recipe: Recipe, task: Task, class_frequency: Tensor | None) -> nn.Module:
-    return Focal(task.ignore_index, recipe.focal_alpha, recipe.focal_gamma)
+    return Focal(_ignored(task), recipe.focal_alpha, recipe.focal_gamma, background=task.segments)
+
+
+def _ignored(task: Task) -> int:
+    return task.ignore_index if task.segments else NEVER
 
 
 def _dice(recipe: Recipe, task: Task, class_frequency: Tensor | None) -> nn.Module:
@@ -183,57 +270,89 @@ def _tversky(recipe: Recipe, task: Task, class_frequency: Tensor | None) -> nn.M
     )
 
 
+def _boundary(recipe: Recipe, task: Task, class_frequency: Tensor | None) -> nn.Module:
+    return BoundaryF1(task.ignore_index)
+
+
 class Term(NamedTuple):
-    """How a term is built, and where its module keeps what the recipe's fields said."""
+    """How a term is built, and where its module keeps what the recipe's fields said.
+
+    weighs: its module takes weights of pixels as a third argument.
+    kinds: of tasks that it fits.
+    """
 
     build: Callable[[Recipe, Task, Tensor | None], nn.Module]
     live: dict[str, str]
+    weighs: bool = False
+    kinds: tuple[str, ...] = ("segmentation",)
 
+
+EITHER = ("segmentation", "classification")
 
 TERMS = {
-    "cross_entropy": Term(_cross_entropy, {"label_smoothing": "label_smoothing"}),
-    "focal": Term(_focal, {"focal_alpha": "alpha", "focal_gamma": "gamma"}),
+    "cross_entropy": Term(
+        _cross_entropy, {"label_smoothing": "label_smoothing"}, weighs=True, kinds=EITHER
+    ),
+    "focal": Term(
+        _focal, {"focal_alpha": "alpha", "focal_gamma": "gamma"}, weighs=True, kinds=EITHER
+    ),
     "dice": Term(_dice, {}),
     "tversky": Term(_tversky, {"tversky_alpha": "alpha", "tversky_beta": "beta"}),
+    "boundary": Term(_boundary, {}),
 }
 
 
 class Loss(nn.Module):
-    """The weighted sum of terms on the semantic head, plus the weighted boundary term."""
+    """The weighted sum of terms on the semantic head, plus the boundary head's weighted term.
+
+    boundary: None where the task has no boundary head.
+    """
 
     def __init__(
         self,
         terms: dict[str, nn.Module],
         weights: dict[str, float],
-        boundary: Boundary,
+        boundary: Boundary | None,
         boundary_weight: float,
+        ignore_index: int,
     ) -> None:
         super().__init__()
         self.terms = nn.ModuleDict(terms)
         self.weights = weights
         self.boundary = boundary
         self.boundary_weight = boundary_weight
+        self.ignore_index = ignore_index
 
-    def forward(self, output: Output, target: Tensor) -> LossValues:
-        """Compare an output with a target (N, H, W) of int64 class ids, in float32."""
-        with torch.autocast(target.device.type, enabled=False):
+    def forward(self, output: Output, ids: Tensor, weights: Tensor | None = None) -> LossValues:
+        """Compare an output with its labels, in float32.
+
+        Args:
+            ids: int64 class ids (N, H, W) or (N,), or soft labels (N, K) of whole images.
+            weights: of pixels, (N, H, W), at least 0; pixels of weight 0 are left out everywhere.
+        """
+        with torch.autocast(ids.device.type, enabled=False):
             logits = output.semantic.float()
+            if weights is not None:
+                weights = weights.float()
+                ids = ids.masked_fill(weights == 0, self.ignore_index)
             semantic = logits.new_zeros(())
             for name, term in self.terms.items():
-                semantic = semantic + self.weights[name] * term(logits, target)
-            boundary = self.boundary(output.boundary.float(), target)
+                weighing = (weights,) if TERMS[name].weighs else ()
+                semantic = semantic + self.weights[name] * term(logits, ids, *weighing)
+            if self.boundary is None or output.boundary is None:
+                return LossValues(semantic, semantic, logits.new_zeros(()))
+            boundary = self.boundary(output.boundary.float(), ids)
             return LossValues(semantic + self.boundary_weight * boundary, semantic, boundary)
 
     def live_values(self) -> dict[str, object]:
         """Return what the loss computes with now, by the names of the recipe's fields.
 
-        A field of a term that the loss does not have is left out.
+        A field of a term or of a head that there is not is left out.
         """
-        values: dict[str, object] = {
-            "loss": dict(self.weights),
-            "boundary_weight": self.boundary_weight,
-            "boundary_positive_weight": self.boundary.positive_weight,
-        }
+        values: dict[str, object] = {"loss": dict(self.weights)}
+        if self.boundary is not None:
+            values["boundary_weight"] = self.boundary_weight
+            values["boundary_positive_weight"] = self.boundary.positive_weight
         for name, term in self.terms.items():
             for field, attribute in TERMS[name].live.items():
                 values[field] = getattr(term, attribute)
@@ -247,16 +366,25 @@ def build_loss(recipe: Recipe, task: Task, class_frequency: Tensor | None = None
     """Build the loss of a recipe; terms whose weight is 0 are left out.
 
     Args:
-        class_frequency: (K,) pixels of each class in the training split, or their shares; needed
-            for class_weights "frequency".
+        class_frequency: (K,) pixels (or images) of each class in the training split, or their
+            shares; needed for class_weights "frequency".
 
     Raises:
-        ConfigError: an unknown term, or frequencies that are needed and missing.
+        ConfigError: a term that is unknown or does not fit the task, or frequencies that are
+            needed and missing.
     """
-    weights = {name: weight for name, weight in recipe.loss.items() if weight}
+    fitting = [name for name, term in TERMS.items() if task.kind in term.kinds]
     for name in recipe.loss:
         if name not in TERMS:
-            raise ConfigError(f"loss term '{name}' is unknown. {closest(name, TERMS)}")
+            raise ConfigError(f"loss term '{name}' is unknown. {closest(name, fitting)}")
+        if name not in fitting:
+            raise ConfigError(
+                f"loss term '{name}' is for {' or '.join(TERMS[name].kinds)}; a study whose task "
+                f"is {task.kind} can use {', '.join(fitting)}"
+            )
+    weights = {name: weight for name, weight in recipe.loss.items() if weight}
     terms = {name: TERMS[name].build(recipe, task, class_frequency) for name in weights}
-    boundary = Boundary(task.ignore_index, recipe.boundary_positive_weight)
-    return Loss(terms, weights, boundary, recipe.boundary_weight)
+    boundary = None
+    if task.segments:
+        boundary = Boundary(task.ignore_index, recipe.boundary_positive_weight)
+    return Loss(terms, weights, boundary, recipe.boundary_weight, _ignored(task))

@@ -14,31 +14,44 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from raysearch.config import Recipe
 from raysearch.errors import ConfigError, closest
+from raysearch.models import encoder_of
 
 Shape = Callable[[float], float]
 
 
 def build_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.AdamW:
-    """Return AdamW (https://arxiv.org/abs/1711.05101) in two groups.
+    """Return AdamW (https://arxiv.org/abs/1711.05101) in up to four groups.
 
-    Weight decay acts on the weights of convolutions and linear layers (group 0), not on norms and
-    biases (group 1).
+    Weight decay acts on the weights of convolutions and linear layers, not on norms and biases. The
+    encoder's groups have `recipe.encoder_lr_ratio` of the learning rate of the others.
     """
+    encoder = {id(p) for p in encoder_of(network).parameters()}
     trained = [p for p in network.parameters() if p.requires_grad]
-    weights = [p for p in trained if p.ndim > 1]
-    others = [p for p in trained if p.ndim <= 1]
-    groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    groups = []
+    for ratio, inside in ((recipe.encoder_lr_ratio, True), (1.0, False)):
+        here = [p for p in trained if (id(p) in encoder) == inside]
+        for decay, matrices in ((recipe.weight_decay, True), (0.0, False)):
+            members = [p for p in here if (p.ndim > 1) == matrices]
+            if members:
+                groups.append({"params": members, "weight_decay": decay, "ratio": ratio})
     fused = all(p.device.type in ("cpu", "cuda") for p in trained)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
+
+
+def frozen_epochs(recipe: Recipe) -> int:
+    """Return how many epochs stage one takes, in which the encoder stands still."""
+    return round(recipe.frozen * recipe.epochs)
 
 
 class Schedule:
     """Sets the learning rate of every group of an optimizer before each of its steps.
 
     Call `step` after each optimizer step and `epoch` after each epoch.
+
+    Args:
+        total_steps: of the trial, stage one included.
+        frozen_steps: of stage one, which has the constant `frozen_rate`; the warm-up and the shape
+            begin after it.
     """
 
     def __init__(
@@ -48,17 +61,26 @@ class Schedule:
         total_steps: int,
         warmup: float,
         shape: Shape,
+        frozen_steps: int = 0,
+        frozen_rate: float | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.learning_rate = learning_rate
-        self.total_steps = max(1, total_steps)
+        self.frozen_steps, self.frozen_rate = frozen_steps, frozen_rate
+        self.total_steps = max(1, total_steps - frozen_steps)
         self.warmup = warmup
         self.shape = shape
         self.steps = 0
         self._set()
 
+    def rate(self, steps: int) -> float:
+        """Return the learning rate for the step after `steps` others."""
+        if steps < self.frozen_steps:
+            return self.frozen_rate or self.learning_rate
+        return self.learning_rate * self.factor(steps - self.frozen_steps)
+
     def factor(self, steps: int) -> float:
-        """Return the share of the recipe's learning rate for the step after `steps` others.
+        """Return the share of the learning rate after `steps` others, stage one left out.
 
         The warm-up is linear and reaches 1 with its last step; the first step is above 0.
         """
@@ -75,9 +97,9 @@ class Schedule:
         """Take note of an epoch's validation metric (greater is better)."""
 
     def _set(self) -> None:
-        rate = self.learning_rate * self.factor(self.steps)
+        rate = self.rate(self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("ratio", 1.0)
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps}
@@ -103,7 +125,7 @@ class PlateauSchedule(Schedule):
     def epoch(self, value: float) -> None:
         if value > self.best:
             self.best, self.waited = value, 0
-        elif self.steps >= self.warmup * self.total_steps:
+        elif self.steps >= self.frozen_steps + self.warmup * self.total_steps:
             self.waited += 1
         if self.waited > self.patience:
             self.scale, self.waited = self.scale / 2, 0
@@ -201,7 +223,8 @@ def build_schedule(
         raise ConfigError(f"schedule '{name}' is unknown. {closest(name, SHAPES)}")
     warmup = 0.0 if name == "one_cycle" else recipe.warmup
     total_steps = steps_per_epoch * recipe.epochs
-    values = (optimizer, recipe.learning_rate, total_steps, warmup, SHAPES[name](warmup))
+    stage = (steps_per_epoch * frozen_epochs(recipe), recipe.frozen_learning_rate)
+    values = (optimizer, recipe.learning_rate, total_steps, warmup, SHAPES[name](warmup), *stage)
     if name == "plateau":
         return PlateauSchedule(*values, patience=max(1, recipe.epochs // 20))
     return Schedule(*values)

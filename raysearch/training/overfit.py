@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from raysearch.config import Objective, Recipe, Task
-from raysearch.data import Data
+from raysearch.data import Batch, Data
 from raysearch.training.loop import Machine, Training
-from raysearch.training.metrics import SegmentationMetrics
+from raysearch.training.metrics import build_metrics
 
 STEPS, EVERY = 300, 10
 LEARNED = 0.9
@@ -24,13 +24,15 @@ def overfit_batch(
     machine: Machine,
     progress: Callable[[int, float, float], None],
 ) -> float:
-    """Train on one batch without augmentation until its mIoU passes 0.9, or for 300 steps.
+    """Train on one batch without augmentation until its score passes 0.9, or for 300 steps.
+
+    The score is the mIoU, or the top-1 accuracy of a classification.
 
     Args:
-        progress: told (step, loss, mIoU of the batch) every ten steps.
+        progress: told (step, loss, score of the batch) every ten steps.
 
     Returns:
-        The last mIoU of the batch.
+        The last score of the batch.
     """
     plain = {
         "augment_strength": 0.0,
@@ -42,17 +44,21 @@ def overfit_batch(
         "batch_size": min(4, recipe.batch_size),
         "accumulation": 1,
         "ema_decay": 0.0,
+        "mixup_alpha": 0.0,
+        "cutmix_alpha": 0.0,
+        "label_smoothing": 0.0,
+        "frozen": 0.0,
         "network": {**recipe.network, **({"dropout": 0.0} if "dropout" in recipe.network else {})},
     }
     recipe = recipe.model_copy(update=plain)
     training = Training(recipe, spec, task, data, Objective(), folder, machine)
-    images, masks = next(iter(training.batches))
+    batch = next(iter(training.batches))
     value = 0.0
     for step in range(1, STEPS + 1):
         training.network.train()
-        losses = training.step(images, masks)
+        losses = training.step(batch)
         if step % EVERY == 0:
-            value = _score(training, images, masks)
+            value = _score(training, batch)
             progress(step, losses[0].item(), value)
             if value > LEARNED:
                 break
@@ -60,10 +66,12 @@ def overfit_batch(
 
 
 @torch.inference_mode()
-def _score(training: Training, images: torch.Tensor, masks: torch.Tensor) -> float:
-    """mIoU with the batch's own statistics, as it was trained."""
+def _score(training: Training, batch: Batch) -> float:
+    """The headline metric with the batch's own statistics, as it was trained."""
+    task, mixed = training.task, training.mixed(batch, (0,))
     with training.precision.autocast():
-        output = training.network(training.to_device(images))
-    metrics = SegmentationMetrics(training.task, training.device)
-    metrics.update(output.semantic.argmax(1), masks.to(training.device).long())
-    return metrics.compute()["miou"]
+        logits = training.network(training.normalised(mixed.images)).semantic.float()
+    metrics = build_metrics(task, training.device)
+    for one, ids in zip(logits.split(1), mixed.parts[0].ids, strict=True):
+        metrics.update(one, ids)
+    return metrics.compute()[task.headline]

@@ -2,14 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from torch import Tensor
 
 from raysearch.data import Data
+from raysearch.data.display import for_display
 
-COUNT, SIDE = 6, 256
+COUNT, LABELLED_COUNT, SIDE = 6, 24, 256
 FILE = "predictions.npz"
 
 
@@ -19,31 +21,45 @@ class Probe:
     def __init__(self, data: Data) -> None:
         self.data = data
         images = data.indices("val")
-        places = np.linspace(0, len(images) - 1, min(COUNT, len(images))).round().astype(int)
+        count = min(COUNT if data.cache.segmented else LABELLED_COUNT, len(images))
+        places = np.linspace(0, len(images) - 1, count).round().astype(int)
         self.indices = [images[place] for place in places]
-        self.predicted: dict[int, np.ndarray] = {}
+        self.predicted: dict[int, dict[str, Any]] = {}
 
-    def keep(self, index: int, predicted: Tensor) -> None:
-        """Keep a predicted mask (H, W) of class ids if its image is one of the probes."""
-        if index in self.indices:
-            self.predicted[index] = _small(predicted.cpu().numpy().astype(np.uint8))
+    def keep(self, index: int, logits: Tensor) -> None:
+        """Keep the prediction of logits (1, K, H, W) or (1, K) of an image that is a probe."""
+        if index not in self.indices:
+            return
+        if self.data.cache.segmented:
+            classes = logits.argmax(1)[0].cpu().numpy().astype(np.uint8)
+            self.predicted[index] = {"prediction": small(classes)}
+        else:
+            probability, number = logits.softmax(1)[0].max(0)
+            self.predicted[index] = {
+                "prediction": np.int64(number.item()),
+                "probability": np.float32(probability.item()),
+            }
 
     def save(self, folder: Path) -> None:
-        """Write images, labels and predictions, at most 256 pixels a side, as predictions.npz."""
-        arrays: dict[str, np.ndarray] = {}
+        """Write predictions.npz: image0, label0, prediction0, image1, ...
+
+        Images are uint8 (H, W, 3), at most 256 pixels a side; labels and predictions are masks of
+        the same size, or class ids with the probability of the one predicted.
+        """
+        cache, arrays = self.data.cache, dict[str, Any]()
         for number, index in enumerate(sorted(self.predicted)):
-            arrays[f"image{number}"] = _small(
-                np.asarray(self.data.cache.image(index)), cv2.INTER_AREA
-            )
-            arrays[f"label{number}"] = _small(np.asarray(self.data.cache.mask(index)))
-            arrays[f"prediction{number}"] = self.predicted[index]
+            label = small(cache.mask(index)) if cache.segmented else np.int64(cache.label(index))
+            picture = small(for_display(cache.image(index)), cv2.INTER_AREA)
+            parts = {"image": picture, "label": label, **self.predicted[index]}
+            arrays |= {f"{kind}{number}": value for kind, value in parts.items()}
         aside = folder / f".{os.getpid()}.{FILE}"
         np.savez_compressed(aside, allow_pickle=False, **arrays)
         aside.replace(folder / FILE)
 
 
-def _small(array: np.ndarray, how: int = cv2.INTER_NEAREST_EXACT) -> np.ndarray:
+def small(array: np.ndarray, how: int = cv2.INTER_NEAREST_EXACT) -> np.ndarray:
+    """Return a picture or a mask with at most 256 pixels a side."""
     height, width = array.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(array, size, interpolation=how)
+    return cv2.resize(np.asarray(array), size, interpolation=how)

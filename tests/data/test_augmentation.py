@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from raysearch.config import Recipe, Task
-from raysearch.data.augmentation import WarpCrop, augmentation, describe, reseed
+from raysearch.data.augmentation import reseed
+from raysearch.data.augmentation.segmentation import WarpCrop, augmentation, describe
 
 TASK = Task("segmentation", 3, ("background", "cat", "dog"))
 RNG = np.random.default_rng(0)

@@ -17,10 +17,12 @@ SMALL = {
     "unet": {"type": "unet", "width": 4, "depth": 3, "dropout": 0.1},
     "attention_unet": {"type": "attention_unet", "width": 4, "depth": 3},
     "smp": {"type": "smp", "encoder": "tu-test_resnet"},
+    "se_unet": {"type": "se_unet", "width": 4, "depth": 3, "reduction": 2},
+    "self_attention_unet": {"type": "self_attention_unet", "width": 4, "depth": 3},
 }
 
 
-@pytest.mark.parametrize("name", network_types())
+@pytest.mark.parametrize("name", network_types("segmentation"))
 class TestEveryNetworkType:
     @pytest.mark.parametrize("bands", [1, 3, 5])
     def test_two_heads_at_the_size_of_the_images(self, name: str, bands: int) -> None:
@@ -84,6 +86,23 @@ def test_parameter_counts_at_the_sizes_of_the_report() -> None:
         unet, attention = build({"type": "unet"}, TASK), build({"type": "attention_unet"}, TASK)
     assert parameters_in_millions(unet) == pytest.approx(31.04, abs=0.005)
     assert parameters_in_millions(attention) == pytest.approx(34.87, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("spec", "millions"),
+    [
+        ({"type": "se_unet"}, 31.29),
+        ({"type": "self_attention_unet"}, 36.68),
+        ({"type": "unet", "width": 32, "depth": 3}, 1.93),
+    ],
+)
+def test_parameter_counts_of_the_marine_debris_networks(
+    spec: dict[str, object], millions: float
+) -> None:
+    """31.3 and 1.9 million in the document, where 15 million for attention is an estimate."""
+    with torch.device("meta"):
+        network = build(spec, Task("segmentation", bands=11, classes=("other", "debris")))
+    assert parameters_in_millions(network) == pytest.approx(millions, abs=0.005)
 
 
 def test_attention_gate_follows_its_equation() -> None:

@@ -1,6 +1,7 @@
 """Run folders made by hand, as a search would have left them."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,22 @@ def study(**changes: Any) -> Study:
         "budget": {"trials": 4, "epochs": 6},
     }
     return Study.model_validate(values | changes)
+
+
+def classification(classes: Sequence[str] = ("apple", "bread", "curry"), **changes: Any) -> Study:
+    """The same networks, asked what whole images show."""
+    values: dict[str, Any] = {
+        "task": "classification",
+        "data": {"format": "class_folders", "classes": tuple(classes)},
+        "fixed": {"image_size": 64, "crop_size": 64},
+    }
+    return study(**values | changes)
+
+
+def water(**changes: Any) -> Study:
+    """Pixels of one class that is looked for."""
+    data = {"format": "pairs", "classes": ("land", "water")}
+    return study(**{"data": data, "objective": {"metric": "f1"}} | changes)
 
 
 def recipe(architecture: str = "unet", **values: Any) -> Recipe:
@@ -100,6 +117,32 @@ def add_trial(
     if state == "running":
         return run.trial(number)
     return run.end_trial(number, state, "max epochs", Objective())
+
+
+def add_epochs(
+    run: RunFolder, number: int, of: Study, lines: Sequence[dict[str, Any]], **values: Any
+) -> TrialRecord:
+    """Write a completed trial whose epochs have these metrics, the study's objective among them."""
+    run.begin_trial(number, recipe(**values))
+    for epoch, line in enumerate(lines, start=1):
+        append_epoch(run.trial_folder(number), common(epoch) | line)
+    return run.end_trial(number, "completed", "max epochs", of.objective)
+
+
+def common(epoch: int, started: float = STARTED) -> dict[str, Any]:
+    """What a line of a history says of any task."""
+    own = metrics(epoch, 0.5, started)
+    return {k: v for k, v in own.items() if "iou" not in k and k != "pixel_accuracy"}
+
+
+def add_answers(run: RunFolder, number: int) -> None:
+    """Predictions of a classification: the first is right, the second is not."""
+    rng = np.random.default_rng(number)
+    arrays: dict[str, Any] = {}
+    for place, told in enumerate((1, 2)):
+        arrays[f"image{place}"] = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
+        arrays |= {f"label{place}": 1, f"prediction{place}": told, f"probability{place}": 0.75}
+    np.savez_compressed(run.trial_folder(number) / "predictions.npz", **arrays)
 
 
 def add_predictions(run: RunFolder, number: int) -> None:

@@ -14,6 +14,7 @@ from raysearch.records.leaderboard import write_leaderboard, write_summary
 from raysearch.records.mlflow_tree import MlflowTree, _packed, connect, tracking_uri
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.tracking import MlflowTracking, fill
+from raysearch.study import to_yaml
 from tests.records import fakes
 from tests.records.fakes import add_predictions, add_trial
 
@@ -214,6 +215,34 @@ def test_names_that_mlflow_refuses_are_changed(recorded_run: RunFolder) -> None:
     metrics = children(run)["0"].data.metrics
     assert metrics["iou/sea snot _foam_"] == 0.25
     assert "loss" not in metrics
+
+
+@pytest.mark.parametrize("name", ["n/a", "..", "a//b", "tar/"])
+def test_a_class_name_is_no_path_to_elsewhere(recorded_run: RunFolder, name: str) -> None:
+    run = recorded_run
+    add_trial(run, 0, 0.5, state="running", epochs=0)
+    fakes.append_epoch(run.trial_folder(0), fakes.metrics(1, 0.5) | {f"iou/{name}": 0.25})
+    fill(run)
+    assert 0.25 in children(run)["0"].data.metrics.values()
+
+
+def test_the_goal_the_expectations_and_the_baseline_are_told(recorded_run: RunFolder) -> None:
+    run = recorded_run
+    goal = {"metric": "pixel_accuracy", "target": 0.7, "stretch": 0.9}
+    study = fakes.study(objective={"goal": goal, "expected": {"cheetah": (0.1, 0.9)}})
+    run.write("study.yaml", to_yaml(study))
+    add_trial(run, 0, 0.5)
+    baseline = {"name": "predicting background alone", "value": 0.125}
+    write_summary(run, study, seconds=9, busy_share=0.9, baseline=baseline)
+    fill(run)
+    whole, child = parent(run), children(run)["0"]
+    assert whole.data.metrics["baseline"] == 0.125
+    told = {"baseline": baseline["name"], "goal_reached": "target", "expectations": "1/1 met"}
+    assert told.items() <= whole.data.tags.items()
+    assert whole.data.params["goal.target"] == "0.7"
+    assert whole.data.tags["task"] == "segmentation"
+    assert child.data.tags["goal_reached"] == "target"
+    assert child.data.tags["expectations"] == "1/1 met"
 
 
 def test_batches_keep_epochs_whole() -> None:

@@ -16,7 +16,7 @@ from raysearch.models import build
 from raysearch.study import load_study
 from raysearch.training import checkpoint
 from raysearch.training.history import read_history
-from raysearch.training.live import check_live, live_values
+from raysearch.training.live import check_live
 from raysearch.training.loop import Machine, Training
 from tests.data.voc_miniature import CLASSES, config, write_plain
 from tests.training.two_ranks import on_two_ranks
@@ -205,7 +205,7 @@ def test_each_searched_value_reaches_the_live_parts(
 ) -> None:
     terms = {"loss": "focal + dice"} if key.startswith("focal") else {}
     trial = training(data, folder, **{**terms, key: value})
-    live = live_values(trial.optimizer, trial.schedule, trial.loss, trial.batches, trial.ema)
+    live = trial.live_values()
     asked = trial.recipe.model_dump()[key]
     assert live[key] == pytest.approx(asked)
 
@@ -244,7 +244,7 @@ def test_a_value_that_did_not_reach_its_part_fails_the_trial(
     data: Data, folder: Path, key: str
 ) -> None:
     trial = training(data, folder)
-    live = live_values(trial.optimizer, trial.schedule, trial.loss, trial.batches, trial.ema)
+    live = trial.live_values()
     check_live(trial.recipe, live)
     with pytest.raises(TrialError, match=key):
         check_live(trial.recipe, {**live, key: live[key] * 2})

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import maximum_filter
 from segmentation_models_pytorch.losses import FocalLoss as FocalOneVersusRest
 from sklearn.metrics import log_loss
 from torch import Tensor
@@ -17,6 +18,7 @@ from raysearch.models import Output
 from raysearch.training.losses import (
     TERMS,
     Boundary,
+    BoundaryF1,
     CrossEntropy,
     Focal,
     build_loss,
@@ -25,7 +27,9 @@ from raysearch.training.losses import (
 )
 
 TASK = Task("segmentation", bands=3, classes=("ground", "cat", "dog"))
+IMAGES = Task("classification", bands=3, classes=("cat", "dog", "owl"))
 IGNORED = 255
+WEIGHING = sorted(name for name, term in TERMS.items() if term.weighs)
 
 
 def recipe(**values: object) -> Recipe:
@@ -42,9 +46,11 @@ def batch(ignored: bool = True) -> tuple[Tensor, Tensor]:
     return logits.requires_grad_(), target
 
 
-def values_of(term: str, logits: Tensor, target: Tensor, **values: object) -> Tensor:
+def values_of(
+    term: str, logits: Tensor, target: Tensor, weights: Tensor | None = None, **values: object
+) -> Tensor:
     loss = build_loss(recipe(loss={term: 1.0}, boundary_weight=0.0, **values), TASK)
-    return loss(Output(logits, logits[:, :1]), target).semantic
+    return loss(Output(logits, logits[:, :1]), target, weights).semantic
 
 
 @pytest.mark.parametrize("term", sorted(TERMS))
@@ -105,12 +111,31 @@ class TestEveryTerm:
         logits, target = batch()
         logits = logits.detach().requires_grad_()
         optimizer = torch.optim.AdamW([logits], lr=0.3)
+        before = values_of(term, logits, target).item()
         for _ in range(40):
             optimizer.zero_grad()
             values_of(term, logits, target).backward()
             optimizer.step()
+        assert values_of(term, logits, target) < 0.6 * before
         known = target != IGNORED
-        assert (logits.argmax(1)[known] == target[known]).float().mean() > 0.95
+        right = (logits.argmax(1)[known] == target[known]).float().mean()
+        assert right > 0.95 or term == "boundary"  # An edge does not say which class is inside.
+
+    def test_pixels_of_weight_0_are_left_out(self, term: str) -> None:
+        logits, target = batch()
+        weights = torch.ones(target.shape)
+        weights[:, 4] = 0
+        without = target.masked_fill(weights == 0, IGNORED)
+        torch.testing.assert_close(
+            values_of(term, logits, target, weights), values_of(term, logits, without)
+        )
+
+    def test_equal_weights_change_nothing(self, term: str) -> None:
+        logits, target = batch()
+        weights = torch.full(target.shape, 0.3)
+        torch.testing.assert_close(
+            values_of(term, logits, target, weights), values_of(term, logits, target)
+        )
 
 
 class TestCrossEntropy:
@@ -132,6 +157,21 @@ class TestCrossEntropy:
         assert values_of("cross_entropy", logits, target).item() == pytest.approx(
             expected, rel=1e-5
         )
+
+    def test_sklearn_with_weights_of_pixels(self) -> None:
+        logits, target = batch()
+        known = target != IGNORED
+        weights = torch.rand(target.shape, generator=torch.Generator().manual_seed(3))
+        shares = logits.detach().double().softmax(1).permute(0, 2, 3, 1)[known].numpy()
+        expected = log_loss(
+            target[known].numpy(), shares, labels=[0, 1, 2], sample_weight=weights[known].numpy()
+        )
+        value = values_of("cross_entropy", logits, target, weights)
+        assert value.item() == pytest.approx(expected, rel=1e-5)
+
+    def test_two_classes_of_the_documents_frequencies_weigh_1_to_13(self) -> None:
+        weights = median_frequency_weights(torch.tensor([13.3, 1.0]))
+        assert (weights[1] / weights[0]).item() == pytest.approx(1.86 / 0.14, rel=0.01)
 
     def test_weights_by_median_frequency(self) -> None:
         weights = median_frequency_weights(torch.tensor([800, 150, 50]))
@@ -222,6 +262,98 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return F.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
 
 
+@pytest.mark.parametrize("term", WEIGHING)
+class TestWeighing:
+    def test_a_pixel_of_weight_2_is_two_pixels(self, term: str) -> None:
+        logits, target = batch()
+        weights = torch.ones(target.shape)
+        weights[:, -1] = 2
+        twice = torch.cat([logits, logits[:, :, -1:]], 2), torch.cat([target, target[:, -1:]], 1)
+        torch.testing.assert_close(
+            values_of(term, logits, target, weights), values_of(term, *twice)
+        )
+
+    def test_no_weight_at_all_is_zero(self, term: str) -> None:
+        logits, target = batch()
+        value = values_of(term, logits, target, torch.zeros(target.shape))
+        value.backward()
+        assert value == 0
+        assert (logits.grad == 0).all()
+
+
+def image_batch() -> tuple[Tensor, Tensor]:
+    """Logits (8, 3) and ids (8,) of whole images."""
+    generator = torch.Generator().manual_seed(2)
+    logits = 2 * torch.randn(8, 3, generator=generator)
+    return logits.requires_grad_(), torch.randint(0, 3, (8,), generator=generator)
+
+
+@pytest.mark.parametrize("term", WEIGHING)
+class TestWholeImages:
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    @pytest.mark.parametrize("class_weights", ["none", "frequency"])
+    def test_one_hot_labels_are_ids(self, term: str, smoothing: float, class_weights: str) -> None:
+        logits, ids = image_batch()
+        asked = recipe(loss={term: 1.0}, label_smoothing=smoothing, class_weights=class_weights)
+        loss = build_loss(asked, IMAGES, torch.tensor([6, 3, 1]))
+        hard = loss(Output(logits, None), ids)
+        soft = loss(Output(logits, None), F.one_hot(ids, 3).float())
+        torch.testing.assert_close(soft.total, hard.total)
+        assert hard.total > 0
+        assert hard.total == hard.semantic
+        assert hard.boundary == 0
+
+    def test_soft_labels_are_as_good_as_their_parts(self, term: str) -> None:
+        logits, ids = image_batch()
+        loss = build_loss(recipe(loss={term: 1.0}), IMAGES)
+        mixed = 0.3 * F.one_hot(ids, 3) + 0.7 * F.one_hot(ids.flip(0), 3)
+        values = [loss(Output(logits, None), labels).total for labels in (ids, ids.flip(0), mixed)]
+        torch.testing.assert_close(values[2], 0.3 * values[0] + 0.7 * values[1])
+
+    def test_class_255_counts(self, term: str) -> None:
+        many = Task("classification", bands=3, classes=tuple(f"c{n}" for n in range(300)))
+        logits = torch.zeros(2, 300, requires_grad=True)
+        build_loss(recipe(loss={term: 1.0}), many)(
+            Output(logits, None), torch.tensor([0, 255])
+        ).total.backward()
+        assert (logits.grad.abs().sum(1) > 0).all()
+
+    def test_it_learns(self, term: str) -> None:
+        logits, ids = image_batch()
+        loss = build_loss(recipe(loss={term: 1.0}), IMAGES)
+        loss(Output(logits, None), ids).total.backward()
+        assert (logits.grad.gather(1, ids[:, None]) < 0).all()
+
+
+class TestWholeImagesAgainstTorch:
+    @pytest.mark.parametrize("smoothing", [0.0, 0.2])
+    def test_cross_entropy(self, smoothing: float) -> None:
+        logits, ids = image_batch()
+        loss = build_loss(recipe(label_smoothing=smoothing), IMAGES)
+        soft = torch.softmax(logits.detach().flip(0), 1)
+        for labels in (ids, soft):
+            expected = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+            torch.testing.assert_close(loss(Output(logits, None), labels).total, expected)
+
+    def test_focal_by_hand_has_no_background(self) -> None:
+        logits = torch.tensor([[0.2, 0.5, 0.3]]).log()
+        loss = build_loss(recipe(loss={"focal": 1.0}, focal_alpha=0.75), IMAGES)
+        value = loss(Output(logits, None), torch.tensor([0])).total
+        assert value.item() == pytest.approx(0.75 * 0.8**2 * -math.log(0.2))
+
+    @pytest.mark.parametrize("term", ["dice", "tversky", "boundary"])
+    def test_terms_of_masks_are_refused(self, term: str) -> None:
+        match = f"'{term}' is for segmentation; .* can use cross_entropy, focal"
+        with pytest.raises(ConfigError, match=match):
+            build_loss(recipe(loss={term: 1.0}), IMAGES)
+
+    def test_live_values_name_no_boundary(self) -> None:
+        asked = recipe(label_smoothing=0.1)
+        live = build_loss(asked, IMAGES).live_values()
+        assert set(live) == {"loss", "label_smoothing", "class_weights"}
+        assert live == {field: getattr(asked, field) for field in live}
+
+
 class TestDiceAndTversky:
     def test_dice_by_hand(self) -> None:
         probabilities, target = self.two_pixels()
@@ -249,6 +381,91 @@ class TestDiceAndTversky:
         dice = values_of("dice", logits, target)
         tversky = values_of("tversky", logits, target, tversky_alpha=0.5, tversky_beta=0.5)
         torch.testing.assert_close(dice, tversky)
+
+
+class TestBoundaryF1:
+    def test_by_hand(self) -> None:
+        """A strip with its edge in place and a false one far away.
+
+        Class 1 draws 0.5 at the first pixel and 1 at its edge, which is right within two pixels:
+        precision 1 / 1.5, recall 1. Class 0 draws 0.5 at the second pixel: the same.
+        """
+        second = torch.tensor([0.5, 0, 0, 0, 0, 1, 1, 1])
+        value = BoundaryF1(IGNORED)(two_class(second), strip(5, 3))
+        assert value.item() == pytest.approx(1 - 2 * (2 / 3) / (2 / 3 + 1), abs=1e-5)
+
+    def test_a_soft_edge_by_hand(self) -> None:
+        """Each class draws 0.2, 0.4 and 0.4 near its edge: precision 1, recall 0.4."""
+        value = BoundaryF1(IGNORED)(two_class(torch.tensor([0, 0, 0.2, 0.6, 1, 1])), strip(3, 3))
+        assert value.item() == pytest.approx(1 - 2 * 0.4 / 1.4, abs=1e-5)
+
+    def test_scipy(self) -> None:
+        logits, target = batch()
+        value = BoundaryF1(IGNORED)(logits, target)
+        expected = boundary_f1_loss(logits.detach().softmax(1).numpy(), target.numpy())
+        assert value.item() == pytest.approx(expected, rel=1e-4)
+
+    def test_the_further_off_the_worse(self) -> None:
+        row, column = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
+        disc = (row - 20) ** 2 + (column - 16) ** 2 < 64
+        smooth = F.avg_pool2d(disc[None, None].float(), 3, 1, 1)[0, 0]
+        losses = []
+        for shift in range(0, 9, 2):
+            logits = two_class(smooth.roll(shift, 1).clamp(0.02, 0.98))
+            losses.append(BoundaryF1(IGNORED)(logits, disc[None].long()).item())
+        assert losses == sorted(losses)
+        assert losses[2] > losses[1] + 0.05
+        assert losses[4] > losses[2] + 0.1
+
+    def test_gradient_against_finite_differences(self) -> None:
+        logits, target = batch()
+        exact = logits.detach().double().requires_grad_()
+        assert torch.autograd.gradcheck(lambda x: BoundaryF1(IGNORED)(x, target), exact)
+
+    @pytest.mark.parametrize("fill", [IGNORED, 1])
+    def test_without_a_labelled_boundary_it_is_zero(self, fill: int) -> None:
+        logits, target = batch()
+        value = BoundaryF1(IGNORED)(logits, torch.full_like(target, fill))
+        value.backward()
+        assert value == 0
+        assert (logits.grad == 0).all()
+
+    def test_the_border_of_ignored_pixels_is_no_boundary(self) -> None:
+        target = torch.ones(1, 8, 8, dtype=torch.long)
+        target[:, :, 4:] = IGNORED
+        assert BoundaryF1(IGNORED)(two_class(torch.rand(8, 8)), target) == 0
+
+
+def strip(*lengths: int) -> Tensor:
+    """Class 0, then class 1: (1, 1, W)."""
+    return torch.arange(2).repeat_interleave(torch.tensor(lengths)).view(1, 1, -1)
+
+
+def two_class(second: Tensor) -> Tensor:
+    """Logits (1, 2, H, W) whose softmax is (1 - second, second)."""
+    second = second.reshape(1, *second.shape) if second.dim() == 2 else second.view(1, 1, -1)
+    return torch.stack([1 - second, second], 1).clamp_min(1e-12).log()
+
+
+def boundary_f1_loss(shares: np.ndarray, target: np.ndarray) -> float:
+    """The term with loops and scipy's filters; shares (N, K, H, W)."""
+    losses = []
+    for share, ids in zip(shares, target, strict=True):
+        valid = ids != IGNORED
+        for number, probability in enumerate(share):
+            drawn = thin(probability, valid)
+            labelled = thin(ids == number, valid)
+            if labelled.sum():
+                near = {"mode": "constant", "size": 5}
+                precision = (drawn * maximum_filter(labelled, **near)).sum() / drawn.sum()
+                recall = (labelled * maximum_filter(drawn, **near)).sum() / labelled.sum()
+                losses.append(1 - 2 * precision * recall / (precision + recall))
+    return float(np.mean(losses))
+
+
+def thin(inside: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    outside = np.where(valid, 1.0 - inside, 0.0)
+    return np.where(valid, maximum_filter(outside, size=3, mode="constant") - outside, 0.0)
 
 
 class TestBoundary:

@@ -31,8 +31,20 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(2))
 
 
+class Pair(nn.Module):
+    """The least that counts as a network: an encoder and a head."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.head(self.encoder(inputs))
+        return outputs
+
+
 def built(recipe: Recipe, steps_per_epoch: int) -> tuple[torch.optim.Optimizer, Schedule]:
-    optimizer = build_optimizer(recipe, nn.Linear(2, 2))
+    optimizer = build_optimizer(recipe, Pair(nn.Linear(2, 2), nn.Linear(2, 2)))
     return optimizer, build_schedule(recipe, optimizer, steps_per_epoch)
 
 
@@ -52,21 +64,44 @@ def rates(recipe: Recipe, steps_per_epoch: int = 10) -> list[float]:
 
 class TestOptimizer:
     def test_weight_decay_spares_norms_and_biases(self) -> None:
-        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
-        optimizer = build_optimizer(recipe(weight_decay=0.02), model)
-        decayed, spared = optimizer.param_groups
-        assert [p.ndim for p in decayed["params"]] == [4, 2]
-        assert [p.ndim for p in spared["params"]] == [1, 1, 1, 1]
-        assert (decayed["weight_decay"], spared["weight_decay"]) == (0.02, 0.0)
-        assert decayed["lr"] == spared["lr"] == RATE
+        model = Pair(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), nn.Linear(4, 2))
+        groups = build_optimizer(recipe(weight_decay=0.02), model).param_groups
+        assert [[p.ndim for p in g["params"]] for g in groups] == [[4], [1, 1, 1], [2], [1]]
+        assert [g["weight_decay"] for g in groups] == [0.02, 0.0, 0.02, 0.0]
+        assert {g["lr"] for g in groups} == {RATE}
+
+    def test_the_encoder_has_its_own_learning_rate(self) -> None:
+        model = Pair(nn.Linear(2, 2), nn.Linear(2, 2))
+        recipe_ = recipe(encoder_lr_ratio=0.1, schedule="cosine", warmup=0.0, epochs=4)
+        optimizer = build_optimizer(recipe_, model)
+        schedule = build_schedule(recipe_, optimizer, steps_per_epoch=2)
+        for step in range(8):
+            rates = [group["lr"] for group in optimizer.param_groups]
+            expected = RATE * 0.5 * (1 + math.cos(math.pi * step / 8))
+            assert rates == pytest.approx([0.1 * expected, 0.1 * expected, expected, expected])
+            optimizer.step()
+            schedule.step()
+
+    def test_stage_one_has_its_own_learning_rate(self) -> None:
+        values = {"frozen": 0.25, "frozen_learning_rate": 3e-3, "schedule": "cosine", "warmup": 0.0}
+        optimizer, schedule = built(recipe(epochs=4, **values), 2)
+        used = []
+        for _ in range(8):
+            used.append(optimizer.param_groups[-1]["lr"])
+            optimizer.step()
+            schedule.step()
+        rest = [RATE * 0.5 * (1 + math.cos(math.pi * step / 6)) for step in range(6)]
+        assert used == pytest.approx([3e-3, 3e-3, *rest])
 
     def test_frozen_parameters_are_left_out(self) -> None:
-        model = nn.Linear(2, 2)
-        model.bias.requires_grad_(False)
-        assert build_optimizer(recipe(), model).param_groups[1]["params"] == []
+        model = Pair(nn.Linear(2, 2), nn.Linear(2, 2))
+        model.encoder.get_parameter("bias").requires_grad_(False)
+        assert len(build_optimizer(recipe(), model).param_groups) == 3
 
     def test_numbers_of_torchs_plain_adamw(self) -> None:
-        ours, theirs = nn.Linear(3, 2, bias=False), nn.Linear(3, 2, bias=False)
+        ours, theirs = (
+            Pair(nn.Linear(3, 3, bias=False), nn.Linear(3, 2, bias=False)) for _ in range(2)
+        )
         theirs.load_state_dict(ours.state_dict())
         optimizers = (
             build_optimizer(recipe(weight_decay=0.1), ours),
@@ -78,7 +113,7 @@ class TestOptimizer:
                 optimizer.zero_grad()
                 model(inputs).square().mean().backward()
                 optimizer.step()
-        torch.testing.assert_close(ours.weight, theirs.weight)
+        torch.testing.assert_close(ours.head.weight, theirs.head.weight)
 
 
 @pytest.mark.parametrize("name", sorted(SHAPES))

@@ -19,7 +19,15 @@ from raysearch.errors import ConfigError, DataError, closest
 
 
 class Reader(ABC):
-    """Turn a folder in its native format into samples, and samples into arrays."""
+    """Turn a folder in its native format into samples, and samples into arrays.
+
+    Attributes:
+        dtype: of the images: uint8, uint16, int16 or float32. NaN in a float image means no data.
+        weighted: whether `weight` says how sure each pixel's class is.
+    """
+
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
+    weighted: bool = False
 
     class Options(BaseModel):
         """What a study may say under data.options."""
@@ -64,12 +72,28 @@ class Reader(ABC):
         """Return the image's (height, width) from its header."""
 
     @abstractmethod
-    def image(self, sample: Sample) -> NDArray[np.uint8]:
-        """Return the image, (H, W, bands)."""
+    def image(self, sample: Sample) -> NDArray[Any]:
+        """Return the image, (H, W, bands), of this reader's dtype."""
 
-    @abstractmethod
     def target(self, sample: Sample) -> NDArray[np.uint8]:
-        """Return the class id of every pixel, (H, W), or the ignore index."""
+        """Return the class id of every pixel, (H, W), or the ignore index.
+
+        Not asked for samples whose target is the class of the whole image.
+        """
+        raise TypeError(f"{self.data.format}: {sample.name} has no mask")
+
+    def weight(self, sample: Sample) -> NDArray[np.uint8]:
+        """Return how sure the class of every pixel is, (H, W), 255 for fully."""
+        raise TypeError(f"{self.data.format}: {sample.name} has no weights")
+
+    @classmethod
+    def recognise(cls, folder: Path) -> dict[str, Any] | None:
+        """Return what a study says of a folder in this format, None where it is of another.
+
+        The keys are those of a study's data, such as {"classes": [...], "bands": 3, "options": {}};
+        "task": "classification" says that whole images are labelled. Quick, and never raises.
+        """
+        return None
 
     def meaning(self) -> dict[str, Any]:
         """Return what decides, beside the files' own bytes, which arrays come out (as JSON)."""
@@ -79,6 +103,7 @@ class Reader(ABC):
             "classes": list(self.data.classes),
             "bands": self.data.bands,
             "ignore_index": self.data.ignore_index,
+            "cache_side": self.data.cache_side,
         }
 
 

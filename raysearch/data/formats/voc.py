@@ -8,6 +8,7 @@ of `data.classes`.
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,8 @@ Colour = tuple[int, int, int]
 VOID_ID = 255
 VOID_COLOUR: Colour = (224, 224, 192)
 UNKNOWN = -1
+LOOKED_AT = 40
+QUICK_PIXELS = 50_000_000
 
 
 def standard_palette(count: int) -> list[Colour]:
@@ -51,6 +54,8 @@ class Format(Reader):
     class Options(Reader.Options):
         """Other names of the folders, and how masks are written.
 
+        lists: below each root; an absolute path is a folder elsewhere, with the lists of each root
+            in a folder of its name (as `python -m raysearch.check --fix` writes them).
         mask_values: "index" reads a palette mask's numbers as class ids, "colour" its colours;
             "auto" reads colours where there is a labelmap, numbers elsewhere.
         """
@@ -83,7 +88,7 @@ class Format(Reader):
 
     def _is_root(self, folder: Path) -> bool:
         parts = (self.options.images, self.options.masks, self.options.lists)
-        return any((folder / part).is_dir() for part in parts)
+        return any((folder / part).is_dir() for part in parts if not Path(part).is_absolute())
 
     def samples(self) -> list[Sample]:
         found: list[Sample] = []
@@ -147,6 +152,23 @@ class Format(Reader):
         if palette is not None and as_colour:
             return self._from_palette(pixels, palette, colours, sample.target)
         return self._from_ids(pixels, sample.target)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> dict[str, Any] | None:
+        """Know a folder by JPEGImages/ and SegmentationClass/; see Reader.recognise."""
+        names = cls.Options()
+        try:
+            found = [at for at in (folder, *_folders(folder)) if _has_parts(at, names)]
+            roots = found[:1] if found[:1] == [folder] else found
+            if not roots:
+                return None
+            maps = [at / names.labelmap for at in (folder, *roots)]
+            masks = _some_files([root / names.masks for root in roots])
+            pictures = _some_files([root / names.images for root in roots])
+            classes = _named_classes(maps) or _numbered_classes(masks)
+            return {"classes": classes, "bands": _bands(pictures), "options": {}}
+        except OSError:
+            return None
 
     def meaning(self) -> dict[str, Any]:
         maps = {
@@ -213,6 +235,68 @@ class Format(Reader):
         table[: len(self.data.classes)] = np.arange(len(self.data.classes))
         table[[VOID_ID, self.data.ignore_index]] = self.data.ignore_index
         return _look_up(pixels, table, list(map(str, range(256))), "id", path)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(at for at in folder.iterdir() if at.is_dir()) if folder.is_dir() else []
+
+
+def _has_parts(folder: Path, names: Format.Options) -> bool:
+    return all((folder / part).is_dir() for part in (names.images, names.masks))
+
+
+def _some_files(folders: Sequence[Path]) -> list[Path]:
+    """Return a few pictures of each folder, so that a look at them is quick."""
+    each = max(1, LOOKED_AT // max(1, len(folders)))
+    found = ((p for p in at.rglob("*") if p.suffix.lower() in images.ENDINGS) for at in folders)
+    return [path for paths in found for path in islice(paths, each)]
+
+
+def _named_classes(places: Iterable[Path]) -> list[str]:
+    """Return the names of the first labelmap.txt there is, the background first."""
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return []
+    try:
+        named = [name for name, _ in _labelmap_lines(path)]
+    except (DataError, UnicodeDecodeError):
+        return []
+    return sorted(dict.fromkeys(named), key=lambda name: name.casefold() != "background")
+
+
+def _numbered_classes(masks: Sequence[Path]) -> list[str]:
+    """Return names for the ids that masks hold: background, class_1 and so on."""
+    most = 1
+    for path in masks:
+        try:
+            pixels, _ = images.read_mask(path, QUICK_PIXELS)
+        except DataError:
+            continue
+        if pixels.ndim == 3:
+            pixels = _standard_ids(pixels)
+        known = pixels[(pixels >= 0) & (pixels < VOID_ID)]
+        most = max(most, int(known.max(initial=0)))
+    return ["background", *(f"class_{number}" for number in range(1, most + 1))]
+
+
+def _standard_ids(pixels: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return the ids of VOC's own colours, (H, W, 3) to (H, W); 0 for any other."""
+    palette = frozenset((colour, at) for at, colour in enumerate(standard_palette(VOID_ID)))
+    red, green, blue = (pixels[..., channel].astype(np.int32) for channel in range(3))
+    found = _table(palette)[red << 16 | green << 8 | blue].astype(np.int64)
+    return np.asarray(np.maximum(found - 1, 0))
+
+
+def _bands(pictures: Sequence[Path]) -> int:
+    """Return 1 where all of a few pictures are grey, else 3."""
+    modes = set()
+    for path in pictures:
+        try:
+            with images.opened(path, QUICK_PIXELS) as picture:
+                modes.add(picture.mode)
+        except DataError:
+            continue
+    return 1 if modes and modes <= {"1", "L", "LA", "I", "I;16"} else 3
 
 
 def _look_up(

@@ -2,7 +2,8 @@
 
 A module holds `Options` (the keys of a specification beside "type") and
 `build(options, task, channels) -> nn.Module`, which maps images (N, bands, h, w) to logits
-(N, channels, h, w). A new network is a new file here.
+(N, channels, h, w), or to (N, channels) where the module says KIND = "classification". The part of
+the network that can be pretrained is its submodule `encoder`. A new network is a new file here.
 """
 
 import pkgutil
@@ -24,9 +25,15 @@ class NetworkType(Protocol):
     def build(self, options: Any, task: Task, channels: int) -> nn.Module: ...
 
 
-def network_types() -> list[str]:
-    """Return the names that a specification's "type" may have."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+def network_types(kind: str | None = None) -> list[str]:
+    """Return the names that a specification's "type" may have, of one kind of task or of all."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return [name for name in names if kind is None or kind_of(find(name)) == kind]
+
+
+def kind_of(network_type: NetworkType) -> str:
+    """Return the kind of task that a network type is made for."""
+    return str(getattr(network_type, "KIND", "segmentation"))
 
 
 def find(name: str) -> NetworkType:

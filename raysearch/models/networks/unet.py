@@ -39,7 +39,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [options.width * 2**level for level in range(options.depth + 1)]
         deepest = options.depth - 1
-        self.down = nn.ModuleList(
+        self.encoder = nn.ModuleList(
             DoubleConvolution(before, after, options.dropout if level >= deepest else 0.0)
             for level, (before, after) in enumerate(zip([bands, *widths], widths, strict=False))
         )
@@ -59,7 +59,7 @@ class UNet(nn.Module):
         """Images (N, bands, h, w), h and w multiples of 2 ** depth, give (N, channels, h, w)."""
         skips: list[Tensor] = []
         features = images
-        for level, block in enumerate(self.down):
+        for level, block in enumerate(self.encoder):
             features = block(self.pool(features) if level else features)
             skips.append(features)
         for block, skip in zip(self.up, reversed(skips[:-1]), strict=True):

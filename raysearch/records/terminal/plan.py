@@ -1,6 +1,6 @@
 """The plan of a search, printed before anything is spent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.config import Choice, Dimension, Study
+from raysearch.records.goals import places
 from raysearch.records.terminal.text import facts, millions, network_text
+
+FEW_CLASSES = 12  # More than these are not named one by one.
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Plan:
 
     Attributes:
         images: how many, by split.
-        class_share: each class's share of the training split's pixels.
+        class_share: each class's share of the training split's pixels or classified images.
         splits: "honest" or "official".
         rungs: epochs at which ASHA compares.
         slots: trials that run at once.
@@ -73,6 +76,9 @@ def show_plan(console: Console, plan: Plan) -> None:
     table.add_row("classes", escape(_classes_text(plan.class_share)))
     for index, network in enumerate(plan.networks):
         table.add_row("networks" if index == 0 else "", escape(_network_line(network, study)))
+    for name, text in _sources(study):
+        table.add_row(name, escape(text))
+    table.add_row("objective", escape(_objective_text(study)))
     table.add_row("budget", escape(_budget_text(plan)))
     table.add_row("machine", escape(_machine_text(plan)))
     table.add_row("results", escape(str(plan.output)))
@@ -89,7 +95,33 @@ def _data_text(plan: Plan) -> str:
 
 
 def _classes_text(shares: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {100 * share:.3g} %" for name, share in shares.items())
+    """Every class's share; of many classes the rarest and the most frequent."""
+    told = {name: f"{name} {100 * share:.3g} %" for name, share in shares.items()}
+    if len(told) <= FEW_CLASSES:
+        return ", ".join(told.values())
+    least, most = (told[pick(shares, key=lambda name: shares[name])] for pick in (min, max))
+    return f"{len(told)} classes, from {least} to {most}"
+
+
+def _sources(study: Study) -> Iterator[tuple[str, str]]:
+    """What networks begin with and learn from, beside the data."""
+    for index, (name, folder) in enumerate(study.init_from.items()):
+        yield "" if index else "begin with", f"{name}  weights of {folder}"
+    for index, folder in enumerate(study.teachers):
+        yield "" if index else "teachers", str(folder)
+
+
+def _objective_text(study: Study) -> str:
+    objective, goal = study.objective, study.objective.goal
+    text = f"{objective.metric}, {'lowest' if objective.mode == 'min' else 'highest'} wins"
+    if goal is not None:
+        ends = "ends the search" if goal.stop else "is noted"
+        text += f"\n{goal.metric} {places(goal.target)} {ends}"
+        text += f", stretch {places(goal.stretch)}" if goal.stretch is not None else ""
+    if objective.expected:
+        count = len(objective.expected)
+        text += f"\n{study.what.by_class} expected of {count} of {len(study.data.classes)} classes"
+    return text
 
 
 def _network_line(network: Network, study: Study) -> str:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.config import Study
+from raysearch.records.goals import reached
 from raysearch.records.leaderboard import best_trial, count_states
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder
@@ -158,6 +159,8 @@ class Progress(Listener):
         ]
         parts += [f"({escape(record.reason)})"] if record.reason else []
         parts += ["[yellow]predicts one class alone[/]"] if record.collapsed else []
+        level = reached(record, self.study.objective.goal)
+        parts += [f"[bold green]{level} reached[/]"] if level else []
         return f"{'  '.join(parts)}  [dim]best {self._best_text()}[/]"
 
     def _heartbeat_text(self) -> str:

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from raysearch.config import Objective, Study
+from raysearch.config import Study, Task
+from raysearch.records.files import read_json
+from raysearch.records.goals import by_class, places
 from raysearch.records.importance import Importances, importances
-from raysearch.records.leaderboard import best_over_time, best_trial, searched, table
+from raysearch.records.leaderboard import best_over_time, best_trial, searched, table, unfailed
 from raysearch.records.run_folder import RunFolder
+from raysearch.records.terminal.classes import class_table
 from raysearch.records.terminal.text import (
     STATE_STYLES,
     duration,
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOP = 10
-FIXED_COLUMNS = 62  # trial, state, score, lowest IoU, epochs, time and parameters
+FIXED_COLUMNS = 50  # trial, state, score, epochs, time and parameters
+LARGE_GAP = 0.1  # Of training over validation accuracy.
 BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -39,7 +43,7 @@ def show_results(
     """Print a search's leaderboard, importances, best value over time, places and next commands.
 
     Args:
-        without: classes that the best trial's mean IoU is also given without.
+        without: classes that the best trial's mean over classes is also given without.
     """
     records, summary = run.trials(), run.summary()
     console.rule(f"[bold]{escape(run.name)}[/]", align="left", style="dim")
@@ -53,30 +57,45 @@ def show_results(
     if study.space:
         _show_importances(console, importances(run.journal))
     console.print()
-    console.print(_outcome(records, summary, study.objective, run.clock()))
     best = best_trial(records, study.objective)
+    console.print(_outcome(records, summary, study, run.clock(), best))
     if best is not None:
-        console.print(_by_class(best, without))
+        _show_classes(console, study, best, without)
+    _show_measured(console, run, study)
     console.print()
     console.print(_places(run))
     _show_next(console, run, study)
 
 
+def companions(study: Study) -> list[str]:
+    """Return the scores that stand beside the objective: what it leaves unsaid about a trial."""
+    task, metric = study.what, study.objective.metric
+    if task.binary:
+        beside = [key for key in ("f1", "precision", "recall", "positive_iou") if key != metric]
+        return beside[:3]
+    if task.segments:
+        return ["lowest_iou" if metric != "lowest_iou" else "miou"]
+    return ["top5" if metric != "top5" else "top1"]
+
+
 def _leaderboard(frame: "pd.DataFrame", study: Study, width: int) -> Table:
     """The best trials, with as many of the searched values as a line has room for."""
-    metric = study.objective.metric
+    metric, beside = study.objective.metric, companions(study)
+    hopes = ["expectations"] if study.objective.expected else []
     shown = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
-    knobs = _fitting(frame, study, width)
-    titles = ["trial", "state", "architecture", metric, "lowest IoU", "epochs", "time", "params"]
+    knobs = _fitting(frame, study, width - sum(2 + max(6, len(k)) for k in (*beside, *hopes)))
+    scores = [metric, *map(_heading, beside)]
+    titles = ["trial", "state", "architecture", *scores, *hopes, "epochs", "time", "params"]
     for title in [*titles, *knobs]:
         left = title in ("state", "architecture", "loss")
-        heading = title.removeprefix("network.").replace("_", " ")
+        heading = title.removeprefix("network.").replace("_", " " if title in knobs else "_")
         shown.add_column(heading, justify="left" if left else "right", overflow="fold")
     for row in frame.head(TOP).to_dict("records"):
         style, note = STATE_STYLES[row["state"]], ", one class" if row["collapsed"] else ""
         shown.add_row(
             str(row["trial"]), f"[{style}]{row['state']}{note}[/]", escape(row["architecture"]),
-            f"[bold]{number(row[metric])}[/]", number(row.get("lowest_iou")), str(row["epochs"]),
+            f"[bold]{number(row[metric])}[/]", *(number(row[key]) for key in beside),
+            *(short(row[key]) for key in hopes), str(row["epochs"]),
             duration(row["seconds"]), millions(_count(row["parameters"])),
             *(escape(short(row[key])) for key in knobs),
         )  # fmt: skip
@@ -85,10 +104,14 @@ def _leaderboard(frame: "pd.DataFrame", study: Study, width: int) -> Table:
     return shown
 
 
+def _heading(metric: str) -> str:
+    return metric.replace("_iou", " IoU").replace("_", " ")
+
+
 def _fitting(frame: "pd.DataFrame", study: Study, width: int) -> list[str]:
     """Searched keys that differ between trials, as long as their columns fit beside the others."""
     names = max(len("architecture"), int(frame["architecture"].str.len().max()))
-    room, knobs = width - FIXED_COLUMNS - names, []
+    room, knobs = width - FIXED_COLUMNS - names - max(0, len(study.objective.metric) - 6), []
     for key in searched(study):
         if frame[key].nunique(dropna=False) > 1:
             words = key.removeprefix("network.").split("_")
@@ -120,20 +143,27 @@ def _show_importances(console: Console, learned: Importances) -> None:
 def _outcome(
     records: Sequence[TrialRecord],
     summary: Mapping[str, Any],
-    objective: Objective,
+    study: Study,
     clock: Callable[[float], float],
+    best: TrialRecord | None,
 ) -> Table:
-    steps = best_over_time(records, objective, clock)
+    steps, metric = best_over_time(records, study.objective, clock), study.objective.metric
     shown = facts()
+    if best is not None:
+        where = f"trial {best.number}, {best.recipe.architecture}"
+        shown.add_row("best", f"{metric} {number(best.value)} ({escape(where)})")
     if steps:
-        _, value, record = steps[-1]
-        where = f"trial {record.number}, {record.recipe.architecture}"
-        shown.add_row("best", f"{objective.metric} {number(value)} ({escape(where)})")
         minutes = max(clock(m["time"]) for r in records for m in r.history) / 60
         line = sparkline([(at, value) for at, value, _ in steps], minutes)
         shown.add_row("best so far", f"{line} over {duration(60 * minutes)}")
-    if summary.get("background_miou") is not None:
-        shown.add_row("", f"predicting background alone: {number(summary['background_miou'])}")
+    baseline = summary.get("baseline")
+    if baseline:
+        shown.add_row("", f"{escape(baseline['name'])}: {number(baseline['value'])}")
+    if summary.get("goal"):
+        shown.add_row("goal", _goal_text(summary["goal"], records))
+    if best is not None:
+        for name, text in _of_the_best(study.what, best.best_metrics):
+            shown.add_row(name, text)
     if summary:
         shown.add_row("trials", states_text(summary["trials"]))
         busy = summary.get("busy_share")
@@ -142,16 +172,70 @@ def _outcome(
     return shown
 
 
-def _by_class(best: TrialRecord, without: Sequence[str]) -> Table:
-    """The best trial's IoU of each class, and its mean without some of them."""
-    iou = {k[4:]: v for k, v in best.best_metrics.items() if k.startswith("iou/")}
-    shown = facts()
-    shown.add_row("by class", escape(", ".join(f"{name} {v:.3f}" for name, v in iou.items())))
-    kept = [value for name, value in iou.items() if name not in without]
+def _goal_text(goal: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
+    """The goal and by whom it was reached, the stretch in its place where that was reached too."""
+    found, metric = goal["reached"], goal["metric"]
+    if found["target"] is None:
+        values = [m[metric] for r in unfailed(records) for m in r.history if metric in m]
+        most = f", the most is {number(max(values))}" if values else ""
+        return f"target {places(goal['target'])} of {metric} not reached{most}"
+    text = f"target {places(goal['target'])} of {metric} {_reached_text(found['target'])}"
+    if "stretch" not in found:
+        return text
+    stretch = found["stretch"]
+    beyond = "not reached" if stretch is None else _reached_text(stretch)
+    return f"{text} (stretch {places(goal['stretch'])} {beyond})"
+
+
+def _reached_text(found: Mapping[str, Any]) -> str:
+    place = f"trial {found['trial']} at epoch {found['epoch']}"
+    return f"reached by {place}, {duration(found['seconds'])} into the search"
+
+
+def _of_the_best(task: Task, metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What else there is to know of the best trial: how it overfits, and where it decides."""
+    trained, gap = metrics.get("train_accuracy"), metrics.get("accuracy_gap")
+    if trained is not None and gap is not None:
+        text = f"{number(trained)} in training, {number(trained - gap)} in validation"
+        if gap > LARGE_GAP:
+            text += (
+                f": a [yellow]large[/] gap of {gap:.2f}; try more augment_strength, weight_decay, "
+                "dropout or training images"
+            )
+        yield "accuracy", text
+    if task.binary and metrics.get("threshold") is not None:
+        most = metrics.get("max_probability")
+        highest = "" if most is None else f", highest probability {number(most)}"
+        yield "threshold", f"{metrics['threshold']:.3g}, tuned on validation{highest}"
+
+
+def _show_classes(
+    console: Console, study: Study, best: TrialRecord, without: Sequence[str]
+) -> None:
+    """The best trial's score of each class, and its mean without some of them."""
+    task, scores = study.what, by_class(study.what, best.best_metrics)
+    console.print()
+    console.print(class_table(task, scores, study.objective.expected))
+    kept = [value for name, value in scores.items() if name not in without]
     if without and kept:
         mean = number(sum(kept) / len(kept))
-        shown.add_row("", f"mean IoU without {escape(', '.join(without))}: {mean}")
-    return shown
+        what = "IoU" if task.segments else "accuracy"
+        console.print(f"mean {what} without {escape(', '.join(without))}: {mean}")
+
+
+def _show_measured(console: Console, run: RunFolder, study: Study) -> None:
+    """What `raysearch.evaluate` has measured on the test split."""
+    if not run.test_file.is_file():
+        return
+    measured, metric = read_json(run.test_file), study.objective.metric
+    value = measured["metrics"].get(metric)
+    ends = {**measured["intervals"], **measured["wilson"]}.get(metric)
+    between = f" (95 % {ends[0]:.4f} to {ends[1]:.4f})" if ends else ""
+    shown = facts()
+    of = f"trial {measured['trial']}, {measured['images']} images"
+    shown.add_row("test", f"{metric} {number(value)}{between}, {of}")
+    console.print()
+    console.print(shown)
 
 
 def sparkline(steps: Sequence[tuple[float, float]], end: float, width: int = 40) -> str:
@@ -201,8 +285,17 @@ def _show_next(console: Console, run: RunFolder, study: Study) -> None:
             "search on" if study.space else ""
         ),
         again: "train the best trial again" if run.best_file.is_file() else "",
+        f"{python()} -m raysearch.evaluate {run.name}{output}": (
+            "measure the best trial on the test split" if _may_test(run) else ""
+        ),
     }
     console.print("\n[bold]next[/]")
     for command, what in commands.items():
         if what:
             console.print(f"  [cyan]{escape(command)}[/]  [dim]{what}[/]", soft_wrap=True)
+
+
+def _may_test(run: RunFolder) -> bool:
+    """Whether there is a trained trial, and a test split that nobody has looked at."""
+    official = run.info.get("splits") == "official"
+    return run.best_file.is_file() and not official and not run.test_file.is_file()

@@ -1,26 +1,20 @@
-"""One knob for augmentation: strength 0 is none, 1 the documented set, 2 twice as much.
+"""Images and masks together, at one strength.
 
 At strength 1: rotation to 30 degrees, scale 0.8-1.25, flip, brightness, contrast and saturation
 0.8-1.2, elastic deformation of alpha 100 and sigma 10 at 512 pixels, each on half the images.
 Probabilities and magnitudes grow together with the strength; masks are always nearest.
 """
 
-import os
-import random
 from typing import Any
 
+import albumentations as A
 import cv2
 import numpy as np
+from albumentations.core.transforms_interface import DualTransform
 from numpy.typing import NDArray
 
 from raysearch.config import Recipe, Task
 from raysearch.data.resize import by_fours, fitted, resize_image, resize_mask
-
-# Without it every loader worker asks the internet for a newer version when it starts.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
-import albumentations as A
-from albumentations.core.transforms_interface import DualTransform
 
 DEGREES = 30.0
 SCALE = 1.25
@@ -28,7 +22,7 @@ JITTER = 0.2
 ELASTIC_ALPHA, ELASTIC_SIGMA, ELASTIC_SIZE = 100.0, 10.0, 512
 PROBABILITY = 0.5
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]
 
 
 class Resize(DualTransform):  # type: ignore[misc, unused-ignore]
@@ -43,6 +37,23 @@ class Resize(DualTransform):  # type: ignore[misc, unused-ignore]
 
     def apply_to_mask(self, mask: Pixels, **params: Any) -> Pixels:
         return resize_mask(mask, fitted(mask.shape, self.long_side))
+
+
+class QuarterTurns(DualTransform):  # type: ignore[misc, unused-ignore]
+    """One of the eight ways to lay a square, for pictures taken from above: any number of bands."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__(p=probability)
+
+    def get_params(self) -> dict[str, Any]:
+        return {"turns": self.py_random.randrange(4), "mirrored": self.py_random.random() < 0.5}
+
+    def apply(self, img: Pixels, **params: Any) -> Pixels:
+        turned = np.rot90(img, params["turns"])
+        return np.ascontiguousarray(turned[::-1] if params["mirrored"] else turned)
+
+    def apply_to_mask(self, mask: Pixels, **params: Any) -> Pixels:
+        return self.apply(mask, **params)
 
 
 class WarpCrop(DualTransform):  # type: ignore[misc, unused-ignore]
@@ -148,6 +159,8 @@ def augmentation(recipe: Recipe, task: Task) -> A.Compose:
         WarpCrop(recipe.crop_size, DEGREES * strength, SCALE**strength, task.ignore_index, share),
         A.HorizontalFlip(p=min(0.5, share)),
     ]
+    if recipe.quarter_turns:
+        transforms.append(QuarterTurns(share))
     if recipe.elastic:
         transforms.append(_elastic(recipe, task, share))
     if task.bands == 3:
@@ -155,7 +168,7 @@ def augmentation(recipe: Recipe, task: Task) -> A.Compose:
         transforms.append(
             A.ColorJitter(brightness=factor, contrast=factor, saturation=factor, hue=0, p=share)
         )
-    return A.Compose(transforms)
+    return A.Compose(transforms, additional_targets={"weight": "mask"})
 
 
 def _elastic(recipe: Recipe, task: Task, share: float) -> Any:
@@ -175,19 +188,6 @@ def _elastic(recipe: Recipe, task: Task, share: float) -> Any:
     )
 
 
-def reseed(compose: A.Compose, *entropy: int) -> None:
-    """Start the random numbers of all transforms anew: same numbers, same result.
-
-    The transforms draw in turn from one generator. Compose.set_random_seed gives each of them a
-    generator with the same seed, so that all would be applied to the same images.
-    """
-    words = np.random.SeedSequence(entropy).generate_state(4)
-    generator = np.random.default_rng(words)
-    python = random.Random(int(words[0]) << 32 | int(words[1]))
-    for transform in compose.transforms:
-        transform.set_random_state(generator, python)
-
-
 def describe(compose: A.Compose) -> dict[str, Any]:
     """Read back what a composition does: sizes, strength, magnitudes and probabilities."""
     parts = {type(transform).__name__: transform for transform in compose.transforms}
@@ -197,6 +197,7 @@ def describe(compose: A.Compose) -> dict[str, Any]:
         "crop_size": warp.size,
         "augment_strength": warp.degrees / DEGREES,
         "elastic": "ElasticTransform" in parts,
+        "quarter_turns": "QuarterTurns" in parts,
         "rotation": warp.degrees,
         "scale": warp.scale,
         "warp_probability": warp.probability,

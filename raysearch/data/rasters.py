@@ -1,0 +1,206 @@
+"""Read GeoTIFF and other rasters of any number of bands and depth; every fault is a DataError.
+
+Georeferences are not used, so a raster without one is as good as any other.
+"""
+
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+
+from raysearch.data import images
+from raysearch.errors import DataError
+
+# What arrays are given as, by what files hold; float32 stands for every wider type.
+DTYPES = {
+    "bool": "uint8",
+    "uint8": "uint8",
+    "int8": "int16",
+    "uint16": "uint16",
+    "int16": "int16",
+    "uint32": "float32",
+    "int32": "float32",
+    "uint64": "float32",
+    "int64": "float32",
+    "float16": "float32",
+    "float32": "float32",
+    "float64": "float32",
+}
+DRIVERS = ("GTiff", "PNG", "JPEG", "BMP", "WEBP")
+IGNORED = ("ignore", None, NotGeoreferencedWarning, None, 0)
+_filters = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a raster says before its pixels are decoded.
+
+    Attributes:
+        shape: (height, width).
+        count: of bands.
+        dtype: of the array that `read` returns where no pixel is missing.
+        no_data: the value that a GeoTIFF itself declares as missing. (A PNG's transparent colour,
+            which GDAL calls by the same name, is a colour like any other.)
+        colours: each band's role, such as "red", "alpha", "palette", "gray" or "undefined".
+    """
+
+    shape: tuple[int, int]
+    count: int
+    dtype: np.dtype[Any]
+    no_data: float | None
+    colours: tuple[str, ...]
+
+
+@contextmanager
+def opened(path: Path, max_pixels: int | None = None) -> Iterator[Any]:
+    """Open a raster without decoding it.
+
+    Raises:
+        DataError: missing, empty, no raster, of complex numbers, or more than max_pixels; also
+            when the file proves truncated while it is decoded inside the block.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: the file is empty")
+        _ignore_missing_georeferences()
+        with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True), _open(path) as raster:
+            if raster.count == 0:
+                raise DataError(f"{path}: no bands; a container of several rasters is not read")
+            if max_pixels is not None and raster.width * raster.height > max_pixels:
+                raise DataError(
+                    f"{path}: {raster.width}x{raster.height} pixels are more than "
+                    f"data.max_pixels ({max_pixels})"
+                )
+            strange = [dtype for dtype in raster.dtypes if dtype not in DTYPES]
+            if strange:
+                raise DataError(f"{path}: {strange[0]} pixels are not read; save real numbers")
+            yield raster
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, RasterioError) as error:
+        reason = error.__cause__ or error
+        raise DataError(f"{path}: damaged, truncated or not a raster ({reason})") from error
+
+
+def _open(path: Path) -> Any:
+    return DatasetReader(str(path), driver=list(DRIVERS))
+
+
+def header(path: Path, max_pixels: int | None = None) -> Header:
+    """Return what a raster says of itself; decodes nothing."""
+    with opened(path, max_pixels) as raster:
+        dtype = np.result_type(*(DTYPES[name] for name in raster.dtypes))
+        colours = tuple(colour.name for colour in raster.colorinterp)
+        size = (int(raster.height), int(raster.width))
+        return Header(size, int(raster.count), dtype, _declared(raster, 1), colours)
+
+
+def _declared(raster: Any, band: int) -> float | None:
+    value: float | None = raster.nodatavals[band - 1]
+    return value if raster.driver == "GTiff" else None
+
+
+def shape(path: Path, max_pixels: int | None = None) -> tuple[int, int]:
+    """Return (height, width) from the header."""
+    return header(path, max_pixels).shape
+
+
+def count(path: Path) -> int:
+    """Return the number of bands from the header."""
+    return header(path).count
+
+
+def read(
+    path: Path,
+    bands: Sequence[int] | None = None,
+    no_data: Sequence[float] = (),
+    max_pixels: int | None = None,
+    declared: bool = True,
+) -> NDArray[Any]:
+    """Return a raster's bands as (H, W, C).
+
+    Args:
+        bands: which, counted from 1, in this order; None takes all.
+        no_data: values that mean a missing pixel.
+        declared: whether the value that the file itself declares means one too.
+
+    Returns:
+        uint8, uint16, int16 or float32, the narrowest that holds the file's type; where a pixel is
+        missing always float32, with NaN in its place.
+
+    Raises:
+        DataError: a band that the file does not have, infinite values, or a damaged file.
+    """
+    with opened(path, max_pixels) as raster:
+        picked = list(bands) if bands is not None else list(range(1, raster.count + 1))
+        for band in picked:
+            if not 1 <= band <= raster.count:
+                raise DataError(
+                    f"{path}: no band {band}, it has {raster.count}; bands count from 1"
+                )
+        _check_chunks(path, raster)
+        stored = raster.read(picked)
+        own = [_declared(raster, band) if declared else None for band in picked]
+    image = stored.transpose(1, 2, 0)
+    missing = _missing(image, own, no_data)
+    _check_finite(path, image, missing)
+    if not missing.any():
+        return np.ascontiguousarray(image, dtype=DTYPES[str(image.dtype)])
+    return np.where(missing, np.float32(np.nan), image.astype(np.float32))
+
+
+def _check_chunks(path: Path, raster: Any) -> None:
+    """GDAL fills what a truncated PNG lacks without a word; Pillow checks every chunk's sum."""
+    if raster.driver == "PNG":
+        with images.opened(path, raster.width * raster.height) as picture:
+            picture.verify()
+
+
+def _missing(
+    image: NDArray[Any], own: Sequence[float | None], no_data: Sequence[float]
+) -> NDArray[np.bool_]:
+    """Return which pixels of (H, W, C) hold a value that means none; NaN always means none."""
+    missing = np.zeros(image.shape, dtype=bool)
+    for band, value in enumerate(own):
+        values = [*no_data, *([] if value is None else [value])]
+        if values:
+            missing[..., band] = np.isin(image[..., band], _comparable(values, image.dtype))
+    return missing | np.isnan(image) if image.dtype.kind == "f" else missing
+
+
+def _comparable(values: Sequence[float], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the values as they stand in a file of the type: 1e-5 is another number in float32."""
+    return np.asarray(values, dtype=dtype if dtype.kind == "f" else np.float64)
+
+
+def _check_finite(path: Path, image: NDArray[Any], missing: NDArray[np.bool_]) -> None:
+    if image.dtype.kind != "f":
+        return
+    infinite = np.isinf(image) & ~missing
+    if infinite.any():
+        raise DataError(
+            f"{path}: {infinite.sum()} infinite values; repair the file, or where they mean that "
+            "data is missing, set nodata: [.inf, -.inf]"
+        )
+
+
+def _ignore_missing_georeferences() -> None:
+    """Keep rasterio from warning of each plain raster.
+
+    A filter that stays, rather than warnings.catch_warnings: that one swaps the process's filters
+    and so would undo, in one reading thread, what another has just set.
+    """
+    if IGNORED in warnings.filters:
+        return
+    with _filters:
+        if IGNORED not in warnings.filters:
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
