@@ -89,6 +89,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
         options.address,
         _replaced(options.study, study),
         () if options.profile or not study.profile else (_chosen(study.profile),),
+        options.test_data,
     )
     if options.dry_run:
         return session.plan(job)

@@ -31,7 +31,7 @@ def _positive_loss(weights: dict[str, float]) -> dict[str, float]:
 class Recipe(Values):
     """Every value that one trial trains with. Any of them may be searched or fixed.
 
-    quarter_turns: quarter turns and vertical flips too, for pictures taken from above.
+    quarter_turns: quarter turns and flips at any strength, for pictures taken from above.
     mix_probability: share of the batches that MixUp or CutMix is applied to, where an alpha is > 0.
     pixel_weights: the data set's confidence weighs cross-entropy and focal loss.
     encoder_lr_ratio: the encoder's learning rate as a share of the others'.

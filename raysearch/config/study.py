@@ -50,12 +50,11 @@ class DataConfig(Values):
 
 
 class Goal(Values):
-    """What is good enough: the search ends when a trial reaches the target, and notes a stretch."""
+    """What is good enough, and a stretch beyond it."""
 
     metric: str
     target: float
     stretch: float | None = None
-    stop: bool = True
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -90,13 +89,17 @@ class Objective(Values):
 
 
 class Budget(Values):
-    """What the search may spend. It ends with the first limit that is reached."""
+    """What the search may spend. It ends with the first limit that is reached.
+
+    stop_at_goal: it also ends when a trial reaches the target of objective.goal.
+    """
 
     trials: int | None = Field(default=None, ge=1)
     epochs: int = Field(default=100, ge=1)
     minutes: float | None = Field(default=None, gt=0)
     first_rung: float = Field(default=0.25, gt=0, le=1)
     reduction_factor: float = Field(default=3, gt=1)
+    stop_at_goal: bool = True
 
     @model_validator(mode="after")
     def _ends(self) -> Self:

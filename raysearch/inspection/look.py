@@ -68,6 +68,12 @@ class Look:
         return bool(np.all(self.low == self.high))
 
 
+def held_classes(looks: Sequence[Look], count: int) -> NDArray[np.bool_]:
+    """Return which of `count` classes each image holds, (N, count)."""
+    rows = [look.classes for look in looks]
+    return np.array(rows, dtype=np.int64).reshape(len(looks), count) > 0
+
+
 def look_at(reader: Reader, sample: Sample, values: int = 256) -> Look:
     """Open and decode one sample; a fault is noted in its reader's words, not raised."""
     look = Look(sample)

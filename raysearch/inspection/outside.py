@@ -85,10 +85,10 @@ def _picture_facts(path: Path) -> dict[str, str]:
 
 def _camera(picture: Image.Image, kind: str) -> str:
     if kind not in WITH_EXIF:
-        return "none"
+        return "unknown"
     exif = picture.getexif()
     named = (str(exif.get(tag, "")).strip("\0 ") for tag in (MAKER, MODEL))
-    return " ".join(part for part in named if part) or "none"
+    return " ".join(part for part in named if part) or "unknown"
 
 
 def false_ending(path: Path, outside: Mapping[str, str]) -> str | None:

@@ -69,36 +69,37 @@ def _values(report: Report) -> dict[str, Any]:
         "mosaics": [
             (share, tiles.mosaic(number + offset)) for number, share in enumerate(shares[offset:])
         ],
-        "scatter": pictures.size_scatter(study, sound) if sound else "",
+        "scatter": pictures.size_scatter(study, sound) if len(report.sizes) > 1 else "",
         "histograms": pictures.band_picture(sound) if sound else "",
     }
 
 
 class _Tiles:
-    """Small pictures of samples, each decoded once."""
+    """Small pictures of samples."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
         self.by_file = {relative(report.root, [x.sample])[0]: x for x in report.looks}
-        self.made: dict[str, str | None] = {}
 
-    def of(self, files: Sequence[str]) -> list[Tile]:
-        """Return tiles of image files, named as findings name them."""
+    def of(self, files: Sequence[str], only: int | None = None) -> list[Tile]:
+        """Return tiles of image files, named as findings name them, with one class or all."""
         source, study = self.report.source, self.report.study
         known = [file for file in files if file in self.by_file]
-        new = [file for file in known if file not in self.made]
-        if source is not None and new:
-            with ThreadPoolExecutor(THREADS) as pool:
-                drawn = pool.map(lambda file: pictures.tile(source, study, self.by_file[file]), new)
-                self.made.update(zip(new, drawn, strict=True))
-        return [Tile(self.made.get(file), file) for file in known]
+        if source is None:
+            return []
+
+        def draw(file: str) -> Tile:
+            return Tile(pictures.tile(source, study, self.by_file[file], only), file)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(draw, known))
 
     def mosaic(self, number: int) -> list[Tile]:
         """Return tiles of a class, from those with most of it to those with least."""
         looks = [look for look in self.report.sound if look.classes[number]]
         count = _each(len(self.report.shares))
         chosen = _spread(looks, number, count)
-        return self.of(relative(self.report.root, [look.sample for look in chosen]))
+        return self.of(relative(self.report.root, [look.sample for look in chosen]), number)
 
 
 def _each(classes: int) -> int:

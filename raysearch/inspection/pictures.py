@@ -14,22 +14,30 @@ from raysearch.config import Study
 from raysearch.data.display import for_display
 from raysearch.data.formats import Reader
 from raysearch.errors import DataError
-from raysearch.inspection.look import Look
+from raysearch.inspection.look import Look, held_classes
 from raysearch.records.style import COLOURS, LINES, class_colours, figure, tidy
 
 HEIGHT, WIDEST = 168, 336
 COVER = 0.38
+HATCH = 9
 QUALITY = 88
 LEGEND = 14  # As many as there are colours.
 BARS = 40
 
 
-def tile(reader: Reader, study: Study, look: Look) -> str | None:
-    """Return a small picture of a sample, its mask laid over it; None where it cannot be read."""
+def tile(reader: Reader, study: Study, look: Look, only: int | None = None) -> str | None:
+    """Return a small picture of a sample, its mask laid over it; None where it cannot be read.
+
+    Args:
+        only: the one class that is laid over; None takes all but the background.
+    """
     try:
         picture = shrunk(for_display(reader.image(look.sample)))
         if study.what.segments and look.fault is None:
             mask = reader.target(look.sample)
+            if only is not None:
+                others = (mask != only) & (mask != study.data.ignore_index)
+                mask = np.where(others, np.uint8(0), mask)
             size = picture.shape[1], picture.shape[0]
             small = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
             picture = painted(picture, small, class_colours(len(study.data.classes)))
@@ -52,7 +60,7 @@ def painted(
 ) -> NDArray[np.uint8]:
     """Return a picture with each foreground class washed over in its colour and outlined.
 
-    Ignored pixels are hatched in white.
+    Ignored pixels are hatched.
     """
     known = mask < len(colours)
     wash = 255 * colours[np.where(known, mask, 0)]
@@ -63,8 +71,9 @@ def painted(
     lines = 255 * colours[np.where(known, mask, 0)]
     mixed = np.where(edge[..., None] & foreground, lines, mixed)
     rows, columns = np.indices(mask.shape)
-    hatched = ~known & ((rows + columns) % 8 < 2)
-    return np.where(hatched[..., None], 255, mixed).clip(0, 255).astype(np.uint8)
+    hatched = ~known & ((rows + columns) % HATCH == 0)
+    mixed = np.where(hatched[..., None], 0.4 * mixed + 0.6 * 255, mixed)
+    return mixed.clip(0, 255).astype(np.uint8)
 
 
 def size_scatter(study: Study, looks: Sequence[Look]) -> str:
@@ -75,7 +84,7 @@ def size_scatter(study: Study, looks: Sequence[Look]) -> str:
     shapes = np.array([look.shape for look in looks], dtype=np.float64).reshape(-1, 2)
     random = np.random.default_rng(0)
     spread = 0.012 * max(1.0, float(shapes.max(initial=1)))
-    held = np.array([look.classes for look in looks]).reshape(len(looks), -1) > 0
+    held = held_classes(looks, study.what.num_classes)
     first = 1 if study.what.segments else 0
     image, number = np.nonzero(held[:, first:])
     # In a random order, so that no class covers the others where all have one size.

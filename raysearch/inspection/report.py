@@ -21,7 +21,7 @@ from raysearch.inspection.bands import Band, band_ranges, constant_bands
 from raysearch.inspection.classes import ClassShare, class_shares, missing
 from raysearch.inspection.estimates import Memory, cache_bytes, memory_estimates
 from raysearch.inspection.findings import Finding, errors
-from raysearch.inspection.look import Look, look_at_all
+from raysearch.inspection.look import Look, held_classes, look_at_all
 from raysearch.inspection.outside import place_facts
 
 Advance = Callable[[int], Callable[[], None]]
@@ -161,14 +161,16 @@ def _split(study: Study, looks: Sequence[Look], seed: int) -> tuple[Splits | Non
     """Return the splits that a search takes, or None and why there are none."""
     digests = {look.sample.name: look.digest for look in looks}
     try:
-        return split([x.sample for x in looks], digests, study.data, seed, _strata(looks)), ""
+        return split(
+            [x.sample for x in looks], digests, study.data, seed, _strata(study, looks)
+        ), ""
     except DataError as error:
         return None, str(error)
 
 
-def _strata(looks: Sequence[Look]) -> dict[str, str]:
+def _strata(study: Study, looks: Sequence[Look]) -> dict[str, str]:
     """Return the rarest class in each image, by which a search stratifies its splits."""
-    present = np.array([look.classes for look in looks]).reshape(len(looks), -1) > 0
+    present = held_classes(looks, study.what.num_classes)
     images = np.where(present, present.sum(axis=0), np.iinfo(np.int64).max)
     rarest = images.argmin(axis=1).astype(str).tolist() if len(looks) else []
     return {look.sample.name: name for look, name in zip(looks, rarest, strict=True)}

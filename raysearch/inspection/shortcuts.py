@@ -13,7 +13,7 @@ Samples of one group count once for each value: frames of a video are no indepen
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,16 +24,17 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from raysearch.config import Study
 from raysearch.inspection.findings import Finding, relative
-from raysearch.inspection.look import Look
+from raysearch.inspection.look import Look, held_classes
 
 CHANCE = 0.02
 LEAST = 5
 GAIN, ABSENCE = 0.5, 0.9
+EXPECTED = 3  # Where fewer are expected, none at all is no surprise.
 AREA = 0.8
 FOLDS = 5
 BINS = 8
 SHOWN = 3
-MOST = 20_000
+MOST = 5000  # For a rule over all values.
 INFORMING = 5000  # The adjustment takes the square of the number of values.
 # Of facts that follow from each other, the first that gives a class away is told.
 FAMILIES = (
@@ -111,7 +112,7 @@ def _binned(numbers: NDArray[np.float64], style: str) -> list[str]:
 
 def presence(study: Study, looks: Sequence[Look]) -> tuple[Presence, list[str]]:
     """Return which classes each image holds, (N, K), and their names; without the background."""
-    held = np.array([look.classes for look in looks]).reshape(len(looks), -1) > 0
+    held = held_classes(looks, study.what.num_classes)
     first = 1 if study.what.segments else 0
     return held[:, first:], list(study.data.classes[first:])
 
@@ -192,9 +193,6 @@ def _column(name: str, values: Sequence[str], held: Presence, groups: Sequence[s
         units[key] = units[key] | row if key in units else row
     names, numbers = np.unique([value for _, value in units], return_inverse=True)
     present = np.array(list(units.values())).reshape(len(units), -1)
-    if len(units) > MOST:
-        chosen = np.random.default_rng(0).permutation(len(units))[:MOST]
-        numbers, present = numbers[chosen], present[chosen]
     return Column(name, numbers, [str(name) for name in names], present)
 
 
@@ -225,12 +223,13 @@ def _by_value(column: Column, classes: Sequence[str], tests: int) -> list[Clue]:
     both = both.round().astype(np.int64)
     count = column.present[:, tested].sum(axis=0)[None]
     share, prior = both / size, count / total
-    present = np.where(
-        (share - prior) >= GAIN * (1 - prior), stats.hypergeom.sf(both - 1, total, count, size), 1.0
-    )
-    absent = np.where(
-        (prior - share) >= ABSENCE * prior, stats.hypergeom.cdf(both, total, count, size), 1.0
-    )
+    # The tails are slow to sum, so that they are asked for only where they can be small enough.
+    often = (share - prior) >= GAIN * (1 - prior)
+    never = ((prior - share) >= ABSENCE * prior) & (size * prior >= EXPECTED)
+    sizes, counts = np.broadcast_to(size, both.shape), np.broadcast_to(count, both.shape)
+    present, absent = np.ones(both.shape), np.ones(both.shape)
+    present[often] = stats.hypergeom.sf(both[often] - 1, total, counts[often], sizes[often])
+    absent[never] = stats.hypergeom.cdf(both[never], total, counts[never], sizes[never])
     # Where a value says what there is, it goes without saying what there is not.
     absent[(present * tests < CHANCE).any(axis=1)] = 1.0
     clues = []
@@ -259,6 +258,9 @@ def _how_often(part: int, whole: int) -> str:
 
 def _as_a_whole(column: Column, classes: Sequence[str], tests: int) -> list[Clue]:
     """Return the classes that a rule over all values tells, on images that it was not made from."""
+    if len(column.values) > MOST:
+        some = np.random.default_rng(0).permutation(len(column.values))[:MOST]
+        column = replace(column, values=column.values[some], present=column.present[some])
     _, tested = _testable(column)
     if len(column.names) < 3 or len(column.present) < 2 * FOLDS:
         return []

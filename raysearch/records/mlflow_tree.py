@@ -147,7 +147,7 @@ class MlflowTree:
         self._metrics(self.parent, [(numbers, when, sum(trials.values()))])
         run = self.run
         files = [run.leaderboard, run.best_file, run.study_file, run.summary_file, run.info_file]
-        for path in [*files, *sorted(run.path.glob("*.png"))]:
+        for path in [*files, run.test_file, *sorted(run.path.glob("*.png"))]:
             if path.is_file():
                 self.client.log_artifact(self.parent, str(path))
         status = "KILLED" if trials["running"] else "FINISHED"

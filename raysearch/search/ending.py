@@ -87,8 +87,9 @@ class Events(Callback):
             return
         if result.get("finished"):
             self.finished[number] = result["finished"]
-            if result["finished"] == TARGET and self.ending.cause is None:
-                self.ending.cause = TARGET
+        elif result.get("reached") and self.book.study.budget.stop_at_goal:
+            self.finished[number] = TARGET
+            self.ending.cause = self.ending.cause or TARGET
         self.book.epoch(number, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -118,7 +119,8 @@ class Events(Callback):
             return
         for number, record in list(self.book.records.items()):
             if record.state == "running":
-                self._end(number, "stopped", self.ending.cause)
+                reached = self.finished.get(number) == TARGET
+                self._end(number, "completed" if reached else "stopped", self.ending.cause)
 
     def _end(self, number: int, state: str, reason: str) -> None:
         self.book.end(number, state, reason)

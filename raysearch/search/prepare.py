@@ -13,26 +13,31 @@ from raysearch.data import Data, open_data
 from raysearch.data.formats import reader
 from raysearch.data.sample import generate, generators
 from raysearch.errors import ConfigError, DataError, RunError, WeightsError
+from raysearch.inspection import Finding, quick_findings, refuse
 from raysearch.models import build
 from raysearch.models.weights import fetch
+from raysearch.records.evaluation import CACHE
 from raysearch.study import checked
 from raysearch.training.losses import build_loss
 from raysearch.training.optimisation import build_schedule
 from raysearch.training.trained import load_trained
 
-CACHE = Path("~/.cache/raysearch")
 SAMPLE_SEED = 0
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study with its data decoded, split and checked. `notes` are said aloud in the plan."""
+    """A study with its data decoded, split and checked. `notes` are said aloud in the plan.
+
+    findings: what is strange about the data, as `python -m raysearch.check` says it.
+    """
 
     study: Study
     root: Path
     cache: Path
     data: Data
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def locate(study: Study, output: Path) -> tuple[Study, tuple[str, ...]]:
@@ -84,13 +89,16 @@ def prepare(study: Study, seed: int, notes: tuple[str, ...] = ()) -> Prepared:
     """Check the data of a located study, and build its cache on this node.
 
     Raises:
-        DataError: anything wrong with the images, the masks or the lists.
+        DataError: anything wrong with the images, the masks or the lists, or contradictions.
     """
     assert study.data.path is not None
     root = study.data.path
     cache = (study.resources.cache or CACHE).expanduser().resolve()
     data = open_data(study.data, root, cache, seed)
-    return Prepared(study, root, cache, data, notes)
+    findings = tuple(quick_findings(study, root, data))
+    refuse(findings)
+    warnings = tuple(f"{finding.kind}: {finding.words}" for finding in findings)
+    return Prepared(study, root, cache, data, (*notes, *warnings), findings)
 
 
 def check_sources(study: Study) -> None:

@@ -15,10 +15,13 @@ from rich.console import Console
 
 from raysearch import cluster
 from raysearch.config import Study, Task
+from raysearch.config.task import POSITIVE
 from raysearch.data import Data
+from raysearch.data.formats import reader
 from raysearch.errors import ConfigError, RunError
 from raysearch.models.weights import fetch
 from raysearch.records import leaderboard
+from raysearch.records.evaluation import evaluate_run
 from raysearch.records.gallery import draw_search
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import (
@@ -29,6 +32,7 @@ from raysearch.records.terminal import (
     show_plan,
     show_results,
 )
+from raysearch.records.terminal.evaluated import show_evaluation
 from raysearch.records.tracking import MlflowTracking
 from raysearch.search.ending import ALL_FAILED, INTERRUPTED
 from raysearch.search.prepare import (
@@ -50,7 +54,7 @@ from raysearch.search.trial import Context
 from raysearch.study import load_study, to_yaml
 from raysearch.training.device import find_device
 from raysearch.training.loop import Machine
-from raysearch.training.metrics import background_miou, majority_share
+from raysearch.training.metrics import majority_share, scores
 from raysearch.training.overfit import LEARNED, overfit_batch
 
 PACKAGES = ("raysearch", "torch", "ray", "optuna", "segmentation-models-pytorch", "albumentations")
@@ -65,6 +69,7 @@ class Job:
         named: the study as it was typed, a name or a path.
         replaced: networks of the YAML that the profile has put others in place of.
         notes: what is said aloud before the plan.
+        test_data: another folder of the study's format that the best trial is measured on.
     """
 
     study: Study
@@ -75,6 +80,7 @@ class Job:
     address: str | None = None
     replaced: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    test_data: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,8 @@ def made_ready(job: Job) -> Iterator[Ready]:
     parameters = count_parameters(study)
     check_parts(study)
     check_sources(study)
+    if job.test_data:
+        reader(study.data.format)(job.test_data, study.data).samples()
     prepared = prepare(study, job.seed, located)
     study, notes = bring_weights(prepared.study, job.output.resolve() / "weights")
     prepared = replace(prepared, study=study, notes=(*job.notes, *prepared.notes, *notes))
@@ -169,10 +177,15 @@ def begin(job: Job) -> int:
                 data_digest=ready.prepared.data.digest,
                 splits=ready.prepared.data.splits.mode,
                 notes=list(ready.prepared.notes),
+                findings=[finding.to_json() for finding in ready.prepared.findings],
                 versions={name: version(name) for name in PACKAGES},
                 sessions=[],
             )
-            return _search(ready, run)
+            code = _search(ready, run)
+    if job.test_data and code == 0:
+        told = evaluate_run(run, data=job.test_data, command=job.command)
+        show_evaluation(make_console(), ready.study, told)
+    return code
 
 
 def resume(run: RunFolder, study: Study, job: Job) -> int:
@@ -262,17 +275,21 @@ def _close(ready: Ready, run: RunFolder) -> dict[str, Any]:
         study,
         seconds=spent(run),
         busy_share=share,
-        baseline=_baseline(study.what, data),
+        baseline=_baseline(study.what, study.objective.metric, data),
         device=str(find_device()),
     )
 
 
-def _baseline(task: Task, data: Data) -> dict[str, Any]:
+def _baseline(task: Task, metric: str, data: Data) -> dict[str, Any]:
     """What an answer that never looks at the image scores on validation."""
     counts = torch.from_numpy(data.cache.class_pixels[list(data.indices("val"))].sum(0))
-    if task.segments:
-        return {"name": "predicting background alone", "value": background_miou(counts)}
-    return {"name": "always the most frequent class", "value": majority_share(counts)}
+    if not task.segments:
+        return {"name": "always the most frequent class", "value": majority_share(counts)}
+    confusion = torch.zeros(len(counts), len(counts), dtype=torch.int64)
+    confusion[:, 0] = counts
+    told = dict.fromkeys(POSITIVE, 0.0) | scores(confusion, task.classes)
+    name = "predicting background alone"
+    return {"name": name, "value": told.get(metric, told[task.headline])}
 
 
 def _report(console: Console, run: RunFolder, study: Study, cause: str | None) -> int:

@@ -333,11 +333,8 @@ class Training:
     def finished(self, epoch: int, verdict: dict[str, Any]) -> str:
         """Return why the trial ends with this epoch, or "" where it goes on."""
         patience, limit = self.recipe.early_stopping, self.recipe.gap_limit
-        goal = self.objective.goal
         if epoch == self.recipe.epochs:
             return "max epochs"
-        if goal and goal.stop and verdict["reached"]:
-            return "target reached"
         if patience and epoch - self.best_epoch >= patience:
             return "early stopping"
         return "gap limit" if limit and verdict["accuracy_gap"] > limit else ""

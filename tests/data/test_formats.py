@@ -9,9 +9,23 @@ import pytest
 from raysearch.config import DataConfig
 from raysearch.data.formats import Reader, names, reader
 from raysearch.errors import ConfigError, DataError
-from tests.data import voc_miniature
+from tests.data import (
+    food101_miniature,
+    marida_miniature,
+    pairs_miniature,
+    unity_miniature,
+    voc_miniature,
+)
 
 MINIATURES: dict[str, tuple[Callable[[Path], Path], DataConfig]] = {
+    "class_folders": (
+        food101_miniature.write_odd_class_folders,
+        food101_miniature.folders_config(),
+    ),
+    "food101": (food101_miniature.write_odd_food101, food101_miniature.config()),
+    "marida": (marida_miniature.write_odd, marida_miniature.config()),
+    "pairs": (pairs_miniature.write_odd, pairs_miniature.config()),
+    "unity": (unity_miniature.write_odd, unity_miniature.config()),
     "voc": (voc_miniature.write_odd, voc_miniature.config()),
 }
 
@@ -33,13 +47,27 @@ class TestReader:
         assert found
 
     def test_arrays_match_the_header_and_the_classes(self, opened: Reader) -> None:
-        known = {*range(len(opened.data.classes)), opened.data.ignore_index}
+        classes = range(len(opened.data.classes))
         for sample in opened.samples():
-            image, target = opened.image(sample), opened.target(sample)
-            assert image.dtype == target.dtype == np.uint8
+            image = opened.image(sample)
+            assert image.dtype == opened.dtype
             assert image.shape == (*opened.shape(sample), opened.data.bands)
+            if isinstance(sample.target, int):
+                assert sample.target in classes
+                continue
+            target = opened.target(sample)
+            assert target.dtype == np.uint8
             assert target.shape == opened.shape(sample)
-            assert set(np.unique(target).tolist()) <= known
+            assert set(np.unique(target).tolist()) <= {*classes, opened.data.ignore_index}
+            if opened.weighted:
+                assert opened.weight(sample).shape == target.shape
+
+    def test_recognised(self, opened: Reader, name: str) -> None:
+        found = reader(name).recognise(opened.root)
+        assert found is not None
+        assert found["bands"] >= 1
+        assert len(found["classes"]) >= 2
+        assert reader(name).recognise(opened.root / "nowhere") is None
 
     def test_lists_are_cheap(self, opened: Reader) -> None:
         for sample in opened.samples():

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from raysearch.config import Study
-from tests.data.voc_miniature import CLASSES, coloured, write_labelmap, write_lists
+from tests.data.voc_miniature import CLASSES, coloured, write_labelmap, write_lists, write_odd
 
 SIDE = 40
 COUNT = 24
@@ -97,3 +97,9 @@ def each(voc: Path) -> Callable[[Callable[[int, Path], None]], None]:
             how(number, voc / "JPEGImages" / f"{number:03d}.png")
 
     return change
+
+
+@pytest.fixture
+def odd_root(tmp_path: Path) -> Path:
+    """One root per class, with a dog that stands in train and, byte for byte the same, in val."""
+    return write_odd(tmp_path / "odd")

@@ -64,6 +64,12 @@ def test_attention_agrees_with_torch_s_own() -> None:
     torch.testing.assert_close(block(features), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_the_bottleneck_of_a_patch_sees_all_of_it_and_decoders_a_coarser_image() -> None:
+    network = build({"type": "self_attention_unet", "width": 4, "keys": 6}, TASK)
+    found = [module.keys for module in network.modules() if isinstance(module, SelfAttention)]
+    assert found == [256 // 2**4, 6, 6, 6, 6]
+
+
 def test_untrained_attention_passes_its_input_on_and_learns() -> None:
     block = SelfAttention(8)
     features = torch.randn(1, 8, 4, 4)

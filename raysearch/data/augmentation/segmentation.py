@@ -2,7 +2,8 @@
 
 At strength 1: rotation to 30 degrees, scale 0.8-1.25, flip, brightness, contrast and saturation
 0.8-1.2, elastic deformation of alpha 100 and sigma 10 at 512 pixels, each on half the images.
-Probabilities and magnitudes grow together with the strength; masks are always nearest.
+Probabilities and magnitudes grow together with the strength; masks are always nearest. Quarter
+turns are asked for by themselves.
 """
 
 from typing import Any
@@ -40,10 +41,13 @@ class Resize(DualTransform):  # type: ignore[misc, unused-ignore]
 
 
 class QuarterTurns(DualTransform):  # type: ignore[misc, unused-ignore]
-    """One of the eight ways to lay a square, for pictures taken from above: any number of bands."""
+    """One of the eight ways to lay a square, for pictures taken from above: any number of bands.
 
-    def __init__(self, probability: float) -> None:
-        super().__init__(p=probability)
+    Whatever the strength: nothing is lost by it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(p=1.0)
 
     def get_params(self) -> dict[str, Any]:
         return {"turns": self.py_random.randrange(4), "mirrored": self.py_random.random() < 0.5}
@@ -160,7 +164,7 @@ def augmentation(recipe: Recipe, task: Task) -> A.Compose:
         A.HorizontalFlip(p=min(0.5, share)),
     ]
     if recipe.quarter_turns:
-        transforms.append(QuarterTurns(share))
+        transforms.append(QuarterTurns())
     if recipe.elastic:
         transforms.append(_elastic(recipe, task, share))
     if task.bands == 3:

@@ -22,10 +22,16 @@ from raysearch.models.networks import unet
 
 
 class Options(unet.Options):
-    """head_channels: of one attention head. dropout: as in se_unet."""
+    """head_channels: of one attention head.
+
+    keys: a decoder's pixel looks at keys x keys places; one of the bottleneck at 16 x 16, which are
+        all that an image of 256 pixels has there.
+    dropout: the share of channels dropped after every block in training.
+    """
 
     dropout: float = Field(default=0.2, ge=0, lt=1)
     head_channels: int = Field(default=64, ge=1)
+    keys: int = Field(default=8, ge=1)
 
 
 def build(options: Options, task: Task, channels: int) -> nn.Module:
@@ -38,7 +44,7 @@ def build(options: Options, task: Task, channels: int) -> nn.Module:
     decoder = [
         Refined(
             UpBlock(width, TransposedUp(2 * width, width), NoGate(), options.dropout),
-            SelfAttention(width, options.head_channels),
+            SelfAttention(width, options.head_channels, options.keys),
         )
         for width in reversed(widths[:-1])
     ]

@@ -115,7 +115,7 @@ def _objective_text(study: Study) -> str:
     objective, goal = study.objective, study.objective.goal
     text = f"{objective.metric}, {'lowest' if objective.mode == 'min' else 'highest'} wins"
     if goal is not None:
-        ends = "ends the search" if goal.stop else "is noted"
+        ends = "ends the search" if study.budget.stop_at_goal else "is noted"
         text += f"\n{goal.metric} {places(goal.target)} {ends}"
         text += f", stretch {places(goal.stretch)}" if goal.stretch is not None else ""
     if objective.expected:
