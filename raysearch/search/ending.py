@@ -87,7 +87,7 @@ class Events(Callback):
             return
         if result.get("finished"):
             self.finished[number] = result["finished"]
-        elif result.get("reached") and self.book.study.budget.stop_at_goal:
+        if result.get("reached") and self.book.study.budget.stop_at_goal:
             self.finished[number] = TARGET
             self.ending.cause = self.ending.cause or TARGET
         self.book.epoch(number, result)

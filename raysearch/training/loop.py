@@ -175,8 +175,9 @@ class Training:
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Run the training batches of one epoch, and return its mean losses and times."""
         self.begin_epoch(epoch)
-        clock, sums, images = Clock(), torch.zeros(4, device=self.device), 0
+        clock, sums, images, rate = Clock(), torch.zeros(4, device=self.device), 0, 0.0
         for number, batch in enumerate(clock.waiting_for(self.batches)):
+            rate = self.optimizer.param_groups[-1]["lr"]  # The last step's, when all is done.
             sums += self.step(batch, (epoch, number)) * batch.size
             images += batch.size
         sums = self.all_reduced(torch.cat([sums, sums.new_tensor([images])]))
@@ -192,7 +193,7 @@ class Training:
             "loss_semantic": semantic,
             "loss_boundary": boundary,
             "train_accuracy": accuracy,
-            "learning_rate": self.optimizer.param_groups[-1]["lr"],
+            "learning_rate": rate,
             "images_per_second": sums[4].item() / (seconds + clock.waited),
             "train_seconds": seconds,
             "data_seconds": clock.waited,

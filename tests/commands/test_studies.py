@@ -1,4 +1,4 @@
-"""The shipped studies, each through a miniature search with its document's techniques switched on."""
+"""The shipped studies in miniature searches, with their documents' techniques switched on."""
 
 import json
 from pathlib import Path
@@ -79,7 +79,9 @@ def place(workplace: Workplace) -> Place:
 
 
 def recipe(run: Path, number: int) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "trials" / f"{number:04d}" / "recipe.json").read_text())
+    found: dict[str, Any] = json.loads(
+        (run / "trials" / f"{number:04d}" / "recipe.json").read_text()
+    )
     return found
 
 
@@ -136,6 +138,6 @@ def test_food101_then_from_its_weights_with_a_teacher(place: Place) -> None:
     sources = ("--init-from", str(first), "--teacher", str(first))
     second = place.tune("food101", *sources, "--set", f"fixed.architecture={name}", trials=2)
     study = load_study(str(second / "study.yaml"))
-    assert study.init_from == {name: best}
+    assert study.init_from[name] == best
     assert study.teachers == [best]
     assert "teachers" in place.told

@@ -37,8 +37,9 @@ def orientation(pixels: np.ndarray, of: np.ndarray) -> int | None:
     return found[0] if found else None
 
 
-def test_all_eight_orientations_with_mask_and_weight_aligned() -> None:
-    made = augmentation(recipe(augment_strength=1.0), TASK)
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_all_eight_orientations_with_mask_and_weight_aligned(strength: float) -> None:
+    made = augmentation(recipe(augment_strength=strength), TASK)
     reached = set()
     for seed in range(150):
         changed = applied(made, seed)

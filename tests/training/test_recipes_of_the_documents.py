@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from raysearch.config import Objective, Recipe, Study, Task
+from raysearch.config import Budget, Objective, Recipe, Study, Task
 from raysearch.data import Batch, Data, open_data
 from raysearch.models import Output
+from raysearch.search.ending import Ending, Events
 from raysearch.study import load_study
 from raysearch.training.loop import Machine, Training
 from raysearch.training.losses import median_frequency_weights
@@ -218,6 +220,13 @@ def test_the_gap_is_the_losses_and_the_accuracy_gap_the_accuracies(
         assert told["accuracy_gap"] == pytest.approx(right)
 
 
+def test_both_parts_of_the_loss_are_told(animals: Data, tmp_path: Path) -> None:
+    told = training(animals, tmp_path, boundary_weight=0.3).train_epoch(1)
+    assert told["loss_boundary"] > 0
+    expected = told["loss_semantic"] + 0.3 * told["loss_boundary"]
+    assert told["loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_mixed_batches_are_judged_by_their_larger_part(animals: Data, tmp_path: Path) -> None:
     trial = training(animals, tmp_path, mixup_alpha=0.4)
     ids = torch.randint(0, 2, (2, 32, 32))
@@ -225,6 +234,20 @@ def test_mixed_batches_are_judged_by_their_larger_part(animals: Data, tmp_path: 
     for own, accuracy in ((0.7, 1.0), (0.3, 0.0)):
         parts = Part(own, ids), Part(1 - own, 1 - ids)
         assert trial.accuracy(logits, Mixed(torch.zeros(2, 3, 32, 32), parts)) == accuracy
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_a_target_that_is_met_ends_the_search(stop: bool) -> None:
+    study = full("unity").model_copy(update={"budget": Budget(trials=1, stop_at_goal=stop)})
+    book: Any = SimpleNamespace(study=study, only_failures=0, epoch=lambda number, result: None)
+    ending = Ending(book, seconds=None, slots=1)
+    nothing: Any = None
+    events = Events(book, nothing, ending, nothing)
+    trial = SimpleNamespace(config={"number": 0})
+    events.on_trial_result(1, [trial], trial, {"epoch": 1, "reached": "", "finished": ""})
+    assert not ending.stop_all()
+    events.on_trial_result(2, [trial], trial, {"epoch": 2, "reached": "target", "finished": ""})
+    assert ending.stop_all() == stop
 
 
 def test_mixing_raises_the_loss_of_a_network_that_is_right(animals: Data, tmp_path: Path) -> None:
