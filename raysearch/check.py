@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from raysearch.errors import ConfigError, RaysearchError, RunError
 from raysearch.records.files import write_json
 from raysearch.records.terminal import make_console
-from raysearch.study import load_study
+from raysearch.study import load_study, profile_names
 
 GOOD, ERRORS, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 RESULTS = Path("results")
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     add("study", help="a study's name or YAML; `new` writes a first study for the folder --data")
     add("--data", type=Path, metavar="DIR", help="the data set (default: the study's)")
     add("--splits", choices=["honest", "official"], help="how the lists are used")
-    add("--profile", help="estimate with this profile of the study (default: the study itself)")
+    add("--profile", help="estimate with this profile of the study (default: as tune, by GPU)")
     add("--seed", type=int, default=0, help="of the splits (default: 0)")
     key = "change a key of the study, such as data.bands=1; may be repeated"
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help=key)
@@ -69,12 +69,14 @@ def _new(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     # These import torch, which --help need not wait for.
+    from raysearch.cluster import suited_profile
     from raysearch.inspection import inspect
     from raysearch.inspection.page import write_page
     from raysearch.inspection.table import show_report
     from raysearch.search.prepare import locate
 
-    study = load_study(options.study, options.profile, _changes(options))
+    profile = options.profile or suited_profile(profile_names(options.study))
+    study = load_study(options.study, profile, _changes(options))
     study, notes = locate(study, RESULTS)
     assert study.data.path is not None
     console = make_console()

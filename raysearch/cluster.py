@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +80,19 @@ def join(address: str | None = None, dashboard: bool = False) -> None:
             f"--address {address}: no Ray cluster answers there ({error}). Start one with "
             "`ray up cluster.yaml`, or leave --address and RAY_ADDRESS out to use this machine"
         ) from error
+
+
+def suited_profile(profiles: Sequence[str], address: str | None = None) -> str | None:
+    """Return `full` where there is a GPU and `quick` elsewhere, if the study has it."""
+    if address or os.environ.get("RAY_ADDRESS"):
+        join(address)
+        gpus = has_gpus()
+    else:
+        import torch
+
+        gpus = torch.cuda.is_available()
+    suited = "full" if gpus else "quick"
+    return suited if suited in profiles else None
 
 
 def has_gpus() -> bool:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -124,6 +123,7 @@ def _resume(options: argparse.Namespace, command: str) -> int:
         options.study,
         options.address,
         run.info.get("replaced", {}),
+        test_data=options.test_data,
     )
     return session.resume(run, study, job)
 
@@ -190,22 +190,11 @@ def _with_sources(study: Study, options: argparse.Namespace) -> Study:
 
 
 def _profile(options: argparse.Namespace) -> str | None:
-    """Return the profile asked for; else `full` where there is a GPU, and `quick` elsewhere."""
     if options.profile:
         return str(options.profile)
-    suited = "full" if _gpus(options.address) else "quick"
-    return suited if suited in profile_names(options.study) else None
+    from raysearch.cluster import suited_profile
 
-
-def _gpus(address: str | None) -> bool:
-    from raysearch import cluster
-
-    if address or os.environ.get("RAY_ADDRESS"):
-        cluster.join(address)
-        return cluster.has_gpus()
-    import torch
-
-    return bool(torch.cuda.is_available())
+    return suited_profile(profile_names(options.study), options.address)
 
 
 def _changes(options: argparse.Namespace) -> list[str]:

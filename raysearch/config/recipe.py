@@ -96,6 +96,14 @@ class Recipe(Values):
             )
         return self
 
+    @model_validator(mode="after")
+    def _compilable(self) -> Self:
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError(
+                "compile and gradient_checkpointing do not go together; set one of them to false"
+            )
+        return self
+
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Self:
         """Build a recipe from keys that may be dotted, such as loss.dice."""

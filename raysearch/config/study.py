@@ -8,10 +8,14 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from raysearch.config.mistakes import explain
 from raysearch.config.recipe import Recipe, flatten, outer
-from raysearch.config.space import Dimension
+from raysearch.config.space import Dimension, Range, combinations, completed, parents_first
 from raysearch.config.task import Kind, Task
 from raysearch.config.values import Scalar, Values
 from raysearch.errors import ConfigError, closest
+
+LESS_IS_BETTER = ("val_loss", "loss", "gap", "accuracy_gap")
+# They are measured, but more of them is neither better nor worse.
+NO_MERIT = ("threshold", "max_probability")
 
 
 class DataConfig(Values):
@@ -49,8 +53,13 @@ class DataConfig(Values):
         return classes
 
 
+def mode_of(metric: str) -> Literal["max", "min"]:
+    """Return which end of a metric is the better one."""
+    return "min" if metric in LESS_IS_BETTER else "max"
+
+
 class Goal(Values):
-    """What is good enough, and a stretch beyond it."""
+    """What is good enough, and a stretch beyond it: below it where less is better."""
 
     metric: str
     target: float
@@ -58,21 +67,26 @@ class Goal(Values):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.stretch is not None and self.stretch < self.target:
-            raise ValueError(f"stretch {self.stretch} is below target {self.target}; swap them")
+        if self.stretch is not None and not self._good(self.stretch, self.target):
+            wrong = "above" if mode_of(self.metric) == "min" else "below"
+            raise ValueError(f"stretch {self.stretch} is {wrong} target {self.target}; swap them")
         return self
+
+    def _good(self, value: float, level: float) -> bool:
+        return value <= level if mode_of(self.metric) == "min" else value >= level
 
     def reached(self, metrics: Mapping[str, Any]) -> str:
         """Return "target" or "stretch" where an epoch's metrics reach it, and "" elsewhere."""
         value = metrics.get(self.metric, float("nan"))
-        if self.stretch is not None and value >= self.stretch:
+        if self.stretch is not None and self._good(value, self.stretch):
             return "stretch"
-        return "target" if value >= self.target else ""
+        return "target" if self._good(value, self.target) else ""
 
 
 class Objective(Values):
     """The validation metric that trials are ranked by, and what is expected of it.
 
+    mode: min where less of the metric is better, else max; it follows from the metric.
     expected: the range that each class's metric (IoU, or accuracy) is expected in.
     """
 
@@ -80,6 +94,24 @@ class Objective(Values):
     mode: Literal["max", "min"] = "max"
     goal: Goal | None = None
     expected: dict[str, tuple[float, float]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_mode(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("mode") is None:
+            return {**raw, "mode": mode_of(str(raw.get("metric", "miou")))}
+        return raw
+
+    @model_validator(mode="after")
+    def _right_way(self) -> Self:
+        right = mode_of(self.metric)
+        if self.mode != right:
+            better = "less" if right == "min" else "more"
+            raise ValueError(
+                f"mode {self.mode} would call the worst {self.metric} the best, of which {better} "
+                f"is better; set mode: {right}, or leave it out"
+            )
+        return self
 
     def better(self, value: float, other: float | None) -> bool:
         """Whether value beats other; anything beats nothing, and NaN beats nothing at all."""
@@ -122,6 +154,28 @@ class Resources(Values):
 
 ELSEWHERE = {"epochs": "budget.epochs", "seed": "--seed"}
 SEARCHABLE = [name for name in Recipe.model_fields if name not in ELSEWHERE]
+# What some fields of a recipe change nothing without; the others act in every study.
+PIXELS, TEACHERS = "pixels with labels (task: segmentation)", "teachers (--teacher RUN)"
+NEEDS = {
+    "crop_size": PIXELS,
+    "elastic": PIXELS,
+    "quarter_turns": PIXELS,
+    "tversky_alpha": PIXELS,
+    "tversky_beta": PIXELS,
+    "pixel_weights": PIXELS,
+    "boundary_weight": PIXELS,
+    "boundary_positive_weight": PIXELS,
+    "distill_weight": TEACHERS,
+    "distill_temperature": TEACHERS,
+}
+# Keys whose values must go together, so that all their combinations are looked at.
+TOGETHER = (
+    ("architecture", "image_size"),
+    ("batch_size", "accumulation"),
+    ("compile", "gradient_checkpointing"),
+)
+STRIDE = 32  # Networks halve a picture five times.
+EVALUATED = 0.875  # Validation makes the shorter side of a classified image image_size / 0.875.
 
 
 class Study(Values):
@@ -172,6 +226,12 @@ class Study(Values):
             )
         if self.task == "classification" and recipe.image_size is None:
             raise ConfigError("image_size: classified images need one size; set image_size: 224")
+        if self.task == "segmentation" and recipe.crop_size % STRIDE:
+            below = recipe.crop_size // STRIDE * STRIDE
+            raise ConfigError(
+                f"crop_size: {recipe.crop_size} is not a multiple of {STRIDE}, and networks halve "
+                f"crops five times; set it to {below} or {below + STRIDE}"
+            )
         return recipe
 
     def network_spec(self, recipe: Recipe) -> dict[str, Any]:
@@ -223,9 +283,14 @@ class Study(Values):
                         f"space.{key}.when names '{parent}', which is not searched. "
                         + closest(parent, self.space.keys() - {key})
                     )
+        parents_first(self.space)
         self._check_objective()
         self._check_sources()
+        self._check_numbers()
         self._check_recipes()
+        self._check_cache_side()
+        for sentence in self.idle(PIXELS):
+            raise ValueError(sentence)
         return self
 
     def _check_objective(self) -> None:
@@ -233,6 +298,11 @@ class Study(Values):
         goal = self.objective.goal
         for key, metric in (("metric", named), *([("goal.metric", goal.metric)] if goal else [])):
             later = not self.data.classes and metric.startswith(f"{self.what.by_class}/")
+            if metric in NO_MERIT:
+                raise ValueError(
+                    f"objective.{key}: '{metric}' does not say how good a trial is. "
+                    + closest(metric, {*known} - {*NO_MERIT})
+                )
             if metric not in known and not later:
                 raise ValueError(
                     f"objective.{key}: '{metric}' is not measured. {closest(metric, known)}"
@@ -251,28 +321,89 @@ class Study(Values):
                     f"init_from: no network is called '{name}'. {closest(name, self.networks)}"
                 )
 
+    def idle(self, *needs: str) -> list[str]:
+        """Say which values that are searched or fixed change nothing, for want of PIXELS or TEACHERS.
+
+        A fixed value that every recipe has anyway is left alone: `single` fixes all of them.
+        """
+        lacking = {PIXELS: self.task != "segmentation", TEACHERS: not self.teachers}
+        named = [(f"space.{key}", key) for key in self.space]
+        named += [
+            (f"fixed.{key}", key)
+            for key, value in self.fixed.items()
+            if key in NEEDS and value != Recipe.model_fields[key].default
+        ]
+        return [
+            f"{where} changes nothing in this study: it needs {NEEDS[key]}; take it out"
+            for where, key in named
+            if NEEDS.get(key) in needs and lacking[NEEDS[key]]
+        ]
+
     def examples(self) -> list[dict[str, Any]]:
-        """Values of trials that the search may try: each dimension's in turn, and start points."""
-        first = {key: dimension.ends()[0] for key, dimension in self.space.items()}
-        varied = [
+        """Values of trials that the search may try: each dimension's in turn, and start points.
+
+        Values of `network.*` stand in all of them; their `when` says for which architectures.
+        """
+        points = [{}, *self.start_values()]
+        return [values for point in points for values in self._examples(point)]
+
+    def _examples(self, point: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Values of trials that a start point may become, or any trial where it is empty."""
+        network = {k: d.ends()[0] for k, d in self.space.items() if outer(k) == "network"}
+        own = {k: v for k, v in self.fixed.items() if k == "architecture"} | dict(point)
+        first = completed(self.space, own)
+        together = {key for keys in TOGETHER for key in keys}
+        alone = [
             {**first, key: value}
             for key, dimension in self.space.items()
+            if not point and key not in together
             for value in dimension.examples()
         ]
-        return [first, *varied, *({**first, **point} for point in self.start_values())]
+        varied = [
+            completed(self.space, values)
+            for keys in TOGETHER
+            for values in combinations(self.space, keys, own)
+        ]
+        return [network | values for values in [first, *alone, *varied]]
+
+    def _check_numbers(self) -> None:
+        for key, dimension in self.space.items():
+            field = Recipe.model_fields.get(key)
+            wants = field is not None and field.annotation in (int, int | None)
+            if wants and isinstance(dimension, Range) and not dimension.whole:
+                raise ValueError(
+                    f"space.{key}: {dimension.low} to {dimension.high} holds fractions; write both "
+                    "ends as whole numbers, without a point"
+                )
+
+    def _check_cache_side(self) -> None:
+        side = self.data.cache_side
+        if side is None:
+            return
+        if self.task == "segmentation":
+            raise ValueError(
+                "data.cache_side: pictures whose pixels are labelled are stored as they are; take "
+                "it out"
+            )
+        largest = max(self.recipe(values).image_size or 0 for values in self.examples())
+        needed = round(largest / EVALUATED)
+        if side < needed:
+            raise ValueError(
+                f"data.cache_side: {side} is less than the {needed} pixels that image_size "
+                f"{largest} is cut from; set it to {needed}"
+            )
 
     def _check_recipes(self) -> None:
-        middle = {key: dimension.ends()[0] for key, dimension in self.space.items()}
-        if "architecture" not in {*middle, *self.fixed}:
+        if "architecture" not in {*self.space, *self.fixed}:
             raise ValueError(
                 "architecture is neither in space nor in fixed; "
                 f"add `architecture: [{', '.join(self.networks)}]` to space"
             )
-        for key, dimension in self.space.items():
-            for value in dimension.examples():
-                self._check_recipe("space and fixed", {**middle, key: value})
+        for values in self._examples({}):
+            self._check_recipe("space and fixed", values)
         for number, point in enumerate(self.start_values()):
-            self._check_recipe(f"start[{number}]", {**middle, **point})
+            for values in self._examples(point):
+                self._check_recipe(f"start[{number}]", values)
 
     def _check_recipe(self, where: str, values: Mapping[str, Any]) -> None:
         try:

@@ -56,7 +56,7 @@ def evaluate_run(
     record = _chosen(run, study, trial)
     device = device or find_device()
     trained = load_trained(run.trial_folder(record.number), device)
-    folder = (study.resources.cache or CACHE).expanduser().resolve()
+    folder = cache_folder(study)
     root = (data or _root(run, study)).resolve()
     if data is None:
         opened = data_of_run(study.data, root, folder, info["data_digest"], run.splits_file)
@@ -74,7 +74,7 @@ def evaluate_run(
         "device": str(device),
         "command": command,
         "when": time.time(),
-        "file": _file_name(split, data),
+        "file": _file_name(split, data, opened.digest, trial),
         **_measured(found, trained, study),
     }
     path = run.path / told["file"]
@@ -84,10 +84,21 @@ def evaluate_run(
     return told
 
 
-def _file_name(split: str, data: Path | None) -> str:
-    if data is not None:
-        return f"evaluation-{split}-{data.resolve().name}.json"
-    return "test.json" if split == "test" else f"evaluation-{split}.json"
+def cache_folder(study: Study) -> Path:
+    """Return where this machine keeps decoded images."""
+    return (study.resources.cache or CACHE).expanduser().resolve()
+
+
+def _file_name(split: str, data: Path | None, digest: str, trial: int | None) -> str:
+    """Name a result by what was measured: another set has its own file, another trial too.
+
+    The search's own test split has one file, which counts its openings.
+    """
+    if data is None and split == "test":
+        return "test.json"
+    chosen = "" if trial is None else f"-trial{trial}"
+    where = f"-{data.resolve().name}-{digest[:6]}" if data is not None else ""
+    return f"evaluation-{split}{where}{chosen}.json"
 
 
 def _chosen(run: RunFolder, study: Study, number: int | None) -> TrialRecord:

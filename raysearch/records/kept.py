@@ -6,7 +6,7 @@ from raysearch.errors import RunError
 from raysearch.records.leaderboard import ranked
 from raysearch.records.run_folder import RunFolder
 from raysearch.study import load_study
-from raysearch.training.trained import BEST
+from raysearch.training.checkpoint import BEST
 
 
 def best_folders(run: RunFolder) -> dict[str, Path]:

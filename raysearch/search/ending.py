@@ -74,6 +74,9 @@ class Events(Callback):
         self.book, self.asha, self.ending, self.tell, self.sweep = book, asha, ending, tell, sweep
         self.failed: dict[int, str] = {}
         self.finished: dict[int, str] = {}
+        # A search that goes on after its goal was reached is meant to go on.
+        reached = any(m.get("reached") for r in book.records.values() for m in r.history)
+        self.stops_at_goal = book.study.budget.stop_at_goal and not reached
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return (Callback, ())
@@ -87,7 +90,7 @@ class Events(Callback):
             return
         if result.get("finished"):
             self.finished[number] = result["finished"]
-        if result.get("reached") and self.book.study.budget.stop_at_goal:
+        if result.get("reached") and self.stops_at_goal:
             self.finished[number] = TARGET
             self.ending.cause = self.ending.cause or TARGET
         self.book.epoch(number, result)

@@ -16,7 +16,7 @@ from raysearch.errors import ConfigError, DataError, RunError, WeightsError
 from raysearch.inspection import Finding, quick_findings, refuse
 from raysearch.models import build
 from raysearch.models.weights import fetch
-from raysearch.records.evaluation import CACHE
+from raysearch.records.evaluation import cache_folder
 from raysearch.study import checked
 from raysearch.training.losses import build_loss
 from raysearch.training.optimisation import build_schedule
@@ -93,7 +93,7 @@ def prepare(study: Study, seed: int, notes: tuple[str, ...] = ()) -> Prepared:
     """
     assert study.data.path is not None
     root = study.data.path
-    cache = (study.resources.cache or CACHE).expanduser().resolve()
+    cache = cache_folder(study)
     data = open_data(study.data, root, cache, seed)
     findings = tuple(quick_findings(study, root, data))
     refuse(findings)

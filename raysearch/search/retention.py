@@ -9,6 +9,7 @@ from raysearch.config import Objective, Study
 from raysearch.records.leaderboard import ranked
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder, TrialRecord
+from raysearch.training.checkpoint import BEST, EVERY, LAST
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,10 @@ def delete_others(run: RunFolder, objective: Objective) -> None:
     kept = kept_trials(ended, objective)
     for record in ended:
         folder = run.trial_folder(record.number)
-        shutil.rmtree(folder / "last", ignore_errors=True)
+        shutil.rmtree(folder / LAST, ignore_errors=True)
         if record.number not in kept:
-            shutil.rmtree(folder / "best", ignore_errors=True)
+            for name in (BEST, EVERY):
+                shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def kept_trials(records: Iterable[TrialRecord], objective: Objective) -> set[int]:

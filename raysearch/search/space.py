@@ -5,7 +5,7 @@ from typing import Any
 
 from optuna import Trial
 
-from raysearch.config import Choice, Dimension, Study
+from raysearch.config import Choice, Dimension, Study, parents_first
 
 
 def suggest(trial: Trial, study: Study, start: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def suggest(trial: Trial, study: Study, start: Mapping[str, Any]) -> dict[str, A
     """
     fixed = {k: v for k, v in study.fixed.items() if k == "architecture"}
     values = {**fixed, **start}
-    for key in _parents_first(study.space):
+    for key in parents_first(study.space):
         dimension = study.space[key]
         if not dimension.applies(values) or (key in start and not dimension.contains(start[key])):
             continue
@@ -36,12 +36,3 @@ def _suggest(trial: Trial, key: str, dimension: Dimension) -> Any:
     if dimension.whole:
         return trial.suggest_int(key, int(low), int(high), step=int(step or 1), log=dimension.log)
     return trial.suggest_float(key, low, high, step=step, log=dimension.log)
-
-
-def _parents_first(space: Mapping[str, Dimension]) -> list[str]:
-    """Order keys so that each comes after those that its condition names."""
-    ordered: list[str] = []
-    while len(ordered) < len(space):
-        ready = [k for k, d in space.items() if k not in ordered and d.when.keys() <= {*ordered}]
-        ordered += ready
-    return ordered

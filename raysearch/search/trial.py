@@ -30,6 +30,10 @@ from raysearch.models.weights import fetch
 
 ERROR = "error.txt"
 
+# Tune gives a stopped trial 2 s to leave its thread. Where it takes longer (a busy machine, a slow
+# disk), the process is not used again, and its slot is lost for the rest of the search.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
+
 
 @dataclass(frozen=True)
 class Context:

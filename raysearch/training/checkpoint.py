@@ -20,6 +20,9 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
+# Of a trial: its best epoch, its newest, and those kept every so many epochs.
+BEST, LAST, EVERY = "best", "last", "every"
+
 
 @dataclass(frozen=True)
 class Checkpoint:

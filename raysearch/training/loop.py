@@ -25,6 +25,7 @@ from raysearch.errors import ConfigError, TrialError
 from raysearch.models import Output, build, encoder_of
 from raysearch.models.batch_norm import synchronise
 from raysearch.training import checkpoint
+from raysearch.training.checkpoint import BEST, EVERY, LAST
 from raysearch.training.clock import Clock
 from raysearch.training.device import Precision, find_device, peak_memory_mb, prepare
 from raysearch.training.distillation import Distillation
@@ -37,11 +38,10 @@ from raysearch.training.normalisation import Normalisation, statistics
 from raysearch.training.optimisation import Ema, build_optimizer, build_schedule, frozen_epochs
 from raysearch.training.probe import Probe
 from raysearch.training.recompute import recompute_activations
-from raysearch.training.trained import BEST, description, load_trained
+from raysearch.training.trained import description, load_trained
 from raysearch.training.warm_start import start_from
 
 Report = Callable[[dict[str, Any]], None]
-LAST, EVERY = "last", "every"
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,7 @@ class Training:
         seconds = clock.working()
         total, semantic, boundary, accuracy = (sums[:4] / sums[4]).tolist()
         if not torch.isfinite(sums).all():
-            raise TrialError(
-                f"epoch {epoch}: the loss is not finite; lower learning_rate, or set precision: "
-                "float32"
-            )
+            raise not_finite(f"epoch {epoch}")
         return {
             "loss": total,
             "loss_semantic": semantic,
@@ -235,7 +232,8 @@ class Training:
                 with self.precision.autocast():
                     output = self.ready(self.normalised(mixed.images))
                 values = self.compared(output, mixed)
-                self.precision.scale(values.total * share * weight).backward()
+                learned = self.taught(values, output, mixed)
+                self.precision.scale(learned.total * share * weight).backward()
             told = [*values, self.accuracy(output.semantic, mixed)]
             sums += torch.stack([value.detach().float() for value in told]) * weight
         self.precision.step(self.optimizer, self.network, self.recipe.clip_norm)
@@ -256,12 +254,18 @@ class Training:
     def compared(self, output: Output, mixed: Mixed) -> LossValues:
         """Return the loss against every part of a mixed target, by their shares."""
         losses = [(p.share, self.loss(output, p.ids, p.weights)) for p in mixed.parts]
-        values = LossValues(*(sum(s * v[n] for s, v in losses) for n in range(3)))
+        return LossValues(*(sum(s * v[n] for s, v in losses) for n in range(3)))
+
+    def taught(self, values: LossValues, output: Output, mixed: Mixed) -> LossValues:
+        """Return what is learned from: the loss of the labels, blended with the teachers'."""
         if self.distillation is None:
             return values
         ids, ignored = mixed.parts[0].ids, self.task.ignore_index
-        for part in mixed.parts[1:]:
-            ids = torch.where(part.ids == ignored, part.ids, ids)
+        for part in mixed.parts:
+            if self.task.segments:
+                ids = ids.masked_fill(part.ids == ignored, ignored)
+            if part.weights is not None:
+                ids = ids.masked_fill(part.weights == 0, ignored)
         with self.precision.autocast():
             return self.distillation(values, output.semantic, mixed.images, ids, ignored)
 
@@ -293,6 +297,8 @@ class Training:
             with self.precision.autocast():
                 output = network(self.normalised(images))
             values = self.loss(output, batch.targets(output.semantic.shape, self.device))
+            if not torch.isfinite(values.total):
+                raise not_finite("validation")
             sums += torch.stack(
                 [values.total.float() * len(batch), values.total.new_tensor(len(batch))]
             )
@@ -400,6 +406,12 @@ class Training:
         if self.ranks:
             dist.all_reduce(values)
         return values
+
+
+def not_finite(where: str) -> TrialError:
+    return TrialError(
+        f"{where}: the loss is not finite; lower learning_rate, or set precision: float32"
+    )
 
 
 def save_array(path: Path, values: Tensor) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from raysearch.config import Objective, Recipe, Task
 from raysearch.data import Batch, Data
@@ -48,10 +49,10 @@ def overfit_batch(
         "cutmix_alpha": 0.0,
         "label_smoothing": 0.0,
         "frozen": 0.0,
-        "network": {**recipe.network, **({"dropout": 0.0} if "dropout" in recipe.network else {})},
     }
     recipe = recipe.model_copy(update=plain)
     training = Training(recipe, spec, task, data, Objective(), folder, machine)
+    _without_dropout(training.network)
     batch = next(iter(training.batches))
     value = 0.0
     for step in range(1, STEPS + 1):
@@ -63,6 +64,14 @@ def overfit_batch(
             if value > LEARNED:
                 break
     return value
+
+
+def _without_dropout(network: nn.Module) -> None:
+    """Switch off what is there to keep a network from learning by heart."""
+    for module in network.modules():
+        for name in ("p", "drop_prob"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
 
 
 @torch.inference_mode()

@@ -11,9 +11,8 @@ from raysearch.config import Recipe, Task
 from raysearch.errors import RunError
 from raysearch.models import build
 from raysearch.training import checkpoint
+from raysearch.training.checkpoint import BEST
 from raysearch.training.normalisation import Normalisation
-
-BEST = "best"
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def test_other_images_with_lists_and_without(run: RunFolder, tmp_path: Path) -> 
     assert told["images"] == 4
     assert "opened" not in told
     assert not run.test_file.exists()
-    assert json.loads((run.path / "evaluation-test-more.json").read_text())["images"] == 4
+    assert json.loads((run.path / told["file"]).read_text())["images"] == 4
 
 
 def test_other_images_whose_lists_name_no_test_split(run: RunFolder, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_the_command_says_what_it_found(run: RunFolder, capsys: pytest.CaptureFi
     assert call(run) == 0
     assert "opened 2 times" in capsys.readouterr().out
     assert call(run, "--split", "val", "--trial", "1") == 0
-    assert "evaluation-val.json" in capsys.readouterr().out
+    assert "evaluation-val-trial" in capsys.readouterr().out
     (command,) = {o["command"] for o in json.loads(run.test_file.read_text())["openings"]}
     assert command.startswith("python -m raysearch.evaluate tiny/")
 
