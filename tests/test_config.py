@@ -3,7 +3,19 @@
 import pytest
 from pydantic import ValidationError
 
-from raysearch.config import Choice, DataConfig, Objective, Range, Recipe, nest
+from raysearch.config import (
+    Choice,
+    DataConfig,
+    Goal,
+    Objective,
+    Range,
+    Recipe,
+    combinations,
+    nest,
+    parents_first,
+)
+from raysearch.config.study import EVALUATED
+from raysearch.data.augmentation import classification
 
 
 def test_loss_reads_as_a_sum_of_terms() -> None:
@@ -52,11 +64,48 @@ def test_a_range_knows_what_lies_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}, {"low": 1}]
+    "values",
+    [
+        {"low": 2, "high": 1},
+        {"low": 0, "high": 1, "log": True},
+        {"low": 1},
+        {"low": 0, "high": 8, "step": 0.5},
+        {"low": 0, "high": 8, "step": -1},
+    ],
 )
 def test_a_range_refuses(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Range.model_validate(values)
+
+
+def test_a_long_range_is_looked_at_where_it_tells_most() -> None:
+    assert Range(low=64, high=640, step=96).examples() == [64, 160, 640]
+    assert Range(low=8, high=256).probes() == [8, 9, 256]
+    assert Range(low=8, high=8).probes() == [8]
+    assert Range(low=8, high=12, step=2).examples() == [8, 10, 12]
+    assert Range(low=0.5, high=2.0).probes() == [0.5, 2.0]
+
+
+def test_combinations_follow_conditions() -> None:
+    space: dict[str, Range | Choice] = {
+        "batch": Choice(choices=[8, 16]),
+        "parts": Choice(choices=[1, 2], when={"network": ["large"]}),
+        "network": Choice(choices=["small", "large"]),
+        "other": Choice(choices=[1, 2, 3]),
+    }
+    found = combinations(space, ["batch", "parts"], {})
+    assert len(found) == 2 * (1 + 2)
+    assert all(("parts" in values) == (values["network"] == "large") for values in found)
+    assert {v["batch"] for v in combinations(space, ["batch", "parts"], {"batch": 5})} == {5}
+
+
+def test_conditions_in_a_circle_are_refused() -> None:
+    space = {
+        "a": Choice(choices=[1], when={"b": 1}),
+        "b": Choice(choices=[1], when={"a": 1}),
+    }
+    with pytest.raises(ValueError, match=r"a, b go round in a circle"):
+        parents_first(space)
 
 
 def test_a_condition_holds_for_one_value_or_a_list() -> None:
@@ -71,6 +120,38 @@ def test_nan_beats_nothing() -> None:
     assert not objective.better(float("nan"), None)
     assert objective.better(0.0, None)
     assert Objective(metric="loss", mode="min").better(1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode"),
+    [("val_loss", "min"), ("loss", "min"), ("gap", "min"), ("accuracy_gap", "min"), ("f1", "max")],
+)
+def test_the_better_end_follows_from_the_metric(metric: str, mode: str) -> None:
+    assert Objective(metric=metric).mode == mode
+    assert Objective.model_validate({"metric": metric, "mode": mode}).mode == mode
+    other = {"min": "max", "max": "min"}[mode]
+    with pytest.raises(ValidationError, match=f"set mode: {mode}"):
+        Objective.model_validate({"metric": metric, "mode": other})
+
+
+def test_a_goal_is_reached_from_its_own_side() -> None:
+    more = Goal(metric="miou", target=0.8, stretch=0.9)
+    less = Goal(metric="val_loss", target=0.5, stretch=0.2)
+    assert [more.reached({"miou": value}) for value in (0.7, 0.8, 0.95)] == [
+        "",
+        "target",
+        "stretch",
+    ]
+    told = [less.reached({"val_loss": value}) for value in (0.7, 0.5, 0.1, float("nan"))]
+    assert told == ["", "target", "stretch", ""]
+    assert less.reached({"miou": 0.1}) == ""
+    for wrong in ({"metric": "miou", "stretch": 0.4}, {"metric": "val_loss", "stretch": 0.6}):
+        with pytest.raises(ValidationError, match="swap them"):
+            Goal.model_validate({"target": 0.5, **wrong})
+
+
+def test_validation_cuts_what_the_study_reckons_with() -> None:
+    assert EVALUATED == classification.EVALUATED
 
 
 def test_classes_are_named_once() -> None:

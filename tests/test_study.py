@@ -33,6 +33,20 @@ MINIMAL: dict[str, Any] = {
 }
 
 
+SPACE = MINIMAL["space"]
+PHOTOGRAPHS: dict[str, Any] = {
+    "name": "photographs",
+    "task": "classification",
+    "data": {"format": "class_folders", "classes": ["apple", "bread"]},
+    "networks": {"b0": {"type": "timm"}, "b3": {"type": "timm"}},
+    "space": {"architecture": ["b0", "b3"]},
+    "fixed": {"image_size": 224},
+    "start": [],
+    "budget": {"trials": 4},
+    "profiles": {},
+}
+
+
 def write(folder: Path, **changes: Any) -> str:
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump({**MINIMAL, **changes}), encoding="utf-8")
@@ -148,6 +162,47 @@ def test_set_fixes_what_was_searched(tmp_path: Path) -> None:
         ),
         ({"start": [{"architecture": "vnet"}]}, ["start[0]", "'vnet'", "Did you mean 'unet'?"]),
         ({"data": {"classes": ["a", "b"]}}, ["data.format is missing"]),
+        ({"fixed": {"crop_size": 80}}, ["crop_size: 80", "multiple of 32", "64 or 96"]),
+        (
+            {"fixed": {}, "space": {**SPACE, "crop_size": {"low": 64, "high": 512}}},
+            ["crop_size: 65", "64 or 96"],
+        ),
+        (
+            {"space": {**SPACE, "batch_size": [6, 8], "accumulation": [1, 4]}},
+            ["batch_size 6", "accumulation 4"],
+        ),
+        (
+            {
+                "fixed": {"accumulation": 2},
+                "space": {**SPACE, "batch_size": {"low": 8, "high": 200}},
+            },
+            ["batch_size 9", "accumulation 2"],
+        ),
+        (
+            {
+                "space": {**SPACE, "batch_size": [6, 8]},
+                "start": [{"architecture": "unet", "accumulation": 4}],
+            },
+            ["start[0]", "batch_size 6", "accumulation 4"],
+        ),
+        (
+            {"space": {**SPACE, "compile": [False, True], "gradient_checkpointing": [False, True]}},
+            ["compile and gradient_checkpointing"],
+        ),
+        (
+            {"space": {**SPACE, "batch_size": {"low": 2.0, "high": 8.0}}},
+            ["space.batch_size", "whole numbers"],
+        ),
+        (
+            {"data": {**MINIMAL["data"], "cache_side": 400}},
+            ["data.cache_side", "stored as they are"],
+        ),
+        ({"objective": {"metric": "threshold"}}, ["'threshold' does not say how good a trial is"]),
+        (
+            {"objective": {"goal": {"metric": "max_probability", "target": 0.5}}},
+            ["objective.goal.metric", "'max_probability'"],
+        ),
+        ({"objective": {"metric": "val_loss", "mode": "max"}}, ["objective", "mode: min"]),
         ({"profiles": {"tiny": {"data": {}}}}, ["profiles.tiny.data"]),
     ],
 )
@@ -159,6 +214,61 @@ def test_a_wrong_study_is_one_clear_error(
         load_study(path, "tiny" if "profiles" in changes else None)
     for word in [path, *words]:
         assert word in str(error.value)
+
+
+def test_parts_that_never_meet_need_not_go_together(tmp_path: Path) -> None:
+    space = {
+        **SPACE,
+        "batch_size": {"choices": [6, 8], "when": {"architecture": "unet"}},
+        "accumulation": {"choices": [1, 4], "when": {"architecture": "fpn"}},
+    }
+    load_study(write(tmp_path, space=space))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("quarter_turns", True),
+        ("boundary_weight", 0.1),
+        ("boundary_positive_weight", 2.0),
+        ("crop_size", 64),
+        ("pixel_weights", True),
+        ("elastic", False),
+        ("tversky_alpha", 0.3),
+    ],
+)
+def test_values_of_pixels_are_refused_for_whole_images(
+    key: str, value: object, tmp_path: Path
+) -> None:
+    fixed = {**PHOTOGRAPHS, "fixed": {**PHOTOGRAPHS["fixed"], key: value}}
+    searched = {**PHOTOGRAPHS, "space": {**PHOTOGRAPHS["space"], key: [value]}}
+    for part, study in (("fixed", fixed), ("space", searched)):
+        with pytest.raises(ConfigError, match=rf"{part}\.{key} changes nothing .* take it out"):
+            load_study(write(tmp_path, **study))
+
+
+def test_a_best_trial_of_whole_images_reads_back(tmp_path: Path) -> None:
+    """It says the recipe's own values of what does not act."""
+    study = load_study(write(tmp_path, **PHOTOGRAPHS))
+    recipe = study.recipe({"architecture": "b3"})
+    alone = tmp_path / "best.yaml"
+    alone.write_text(to_yaml(single(study, recipe)), encoding="utf-8")
+    assert load_study(str(alone)).recipe({}) == recipe
+
+
+def test_a_cache_is_as_large_as_what_is_cut_from_it(tmp_path: Path) -> None:
+    sizes = {**PHOTOGRAPHS["space"], "image_size": {"low": 224, "high": 384, "step": 4}}
+    changes = {**PHOTOGRAPHS, "fixed": {}, "space": sizes}
+    data = PHOTOGRAPHS["data"]
+    with pytest.raises(ConfigError, match=r"data\.cache_side: 400 is less .* set it to 438"):
+        load_study(write(tmp_path, **{**changes, "data": {**data, "cache_side": 400}}))
+    load_study(write(tmp_path, **{**changes, "data": {**data, "cache_side": 438}}))
+
+
+def test_the_objective_turns_with_its_metric(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path, objective={"metric": "val_loss"}))
+    assert study.objective.mode == "min"
+    assert load_study(write(tmp_path, objective={})).objective.mode == "max"
 
 
 def test_unknown_names_are_answered_with_the_nearest(tmp_path: Path) -> None:

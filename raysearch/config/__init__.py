@@ -7,7 +7,7 @@ a field of `Recipe`; `network.x` and `loss.x` reach one entry of the two mapping
 
 from raysearch.config.mistakes import explain
 from raysearch.config.recipe import Recipe, nest, outer
-from raysearch.config.space import Choice, Dimension, Range, combinations, parents_first
+from raysearch.config.space import Choice, Dimension, Range, combinations, completed, parents_first
 from raysearch.config.study import Budget, DataConfig, Goal, Objective, Resources, Study
 from raysearch.config.task import Task
 from raysearch.config.values import Scalar, Values
@@ -27,6 +27,7 @@ __all__ = [
     "Task",
     "Values",
     "combinations",
+    "completed",
     "explain",
     "nest",
     "outer",

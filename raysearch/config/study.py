@@ -1,6 +1,6 @@
 """A study: one data set, its networks, what is searched, what is not, and what it may spend."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -152,6 +152,8 @@ class Resources(Values):
     cache: Path | None = None
 
 
+# Of a mask's 256 numbers one is the ignore index.
+MOST_CLASSES = 255
 ELSEWHERE = {"epochs": "budget.epochs", "seed": "--seed"}
 SEARCHABLE = [name for name in Recipe.model_fields if name not in ELSEWHERE]
 # What some fields of a recipe change nothing without; the others act in every study.
@@ -284,6 +286,7 @@ class Study(Values):
                         + closest(parent, self.space.keys() - {key})
                     )
         parents_first(self.space)
+        self._check_ids()
         self._check_objective()
         self._check_sources()
         self._check_numbers()
@@ -292,6 +295,20 @@ class Study(Values):
         for sentence in self.idle(PIXELS):
             raise ValueError(sentence)
         return self
+
+    def _check_ids(self) -> None:
+        count, ignored = len(self.data.classes), self.data.ignore_index
+        if self.task != "segmentation":
+            return
+        if count > MOST_CLASSES:
+            raise ValueError(
+                f"data.classes: {count} classes, but masks tell {MOST_CLASSES} apart; join some"
+            )
+        if ignored < count:
+            raise ValueError(
+                f"data.ignore_index: {ignored} is the id of '{self.data.classes[ignored]}', whose "
+                f"pixels would not count; set it to 255, or to any number from {count} on"
+            )
 
     def _check_objective(self) -> None:
         named, known = self.objective.metric, self.what.metrics
@@ -322,7 +339,7 @@ class Study(Values):
                 )
 
     def idle(self, *needs: str) -> list[str]:
-        """Say which values that are searched or fixed change nothing, for want of PIXELS or TEACHERS.
+        """Say which searched or fixed values change nothing, for want of PIXELS or TEACHERS.
 
         A fixed value that every recipe has anyway is left alone: `single` fixes all of them.
         """
@@ -350,8 +367,7 @@ class Study(Values):
     def _examples(self, point: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Values of trials that a start point may become, or any trial where it is empty."""
         network = {k: d.ends()[0] for k, d in self.space.items() if outer(k) == "network"}
-        own = {k: v for k, v in self.fixed.items() if k == "architecture"} | dict(point)
-        first = completed(self.space, own)
+        first = completed(self.space, self._given(point))
         together = {key for keys in TOGETHER for key in keys}
         alone = [
             {**first, key: value}
@@ -359,12 +375,21 @@ class Study(Values):
             if not point and key not in together
             for value in dimension.examples()
         ]
-        varied = [
-            completed(self.space, values)
-            for keys in TOGETHER
-            for values in combinations(self.space, keys, own)
-        ]
+        varied = [values for keys in TOGETHER for values in self._combined(keys, point)]
         return [network | values for values in [first, *alone, *varied]]
+
+    def combined(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+        """Values of trials: every combination of some keys, and of those with each start point."""
+        points = [{}, *self.start_values()]
+        return [values for point in points for values in self._combined(keys, point)]
+
+    def _combined(self, keys: Iterable[str], point: Mapping[str, Any]) -> list[dict[str, Any]]:
+        found = combinations(self.space, keys, self._given(point))
+        return [completed(self.space, values) for values in found]
+
+    def _given(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """What the values of a trial begin with: conditions look at it."""
+        return {k: v for k, v in self.fixed.items() if k == "architecture"} | dict(point)
 
     def _check_numbers(self) -> None:
         for key, dimension in self.space.items():
@@ -386,7 +411,7 @@ class Study(Values):
                 "it out"
             )
         largest = max(self.recipe(values).image_size or 0 for values in self.examples())
-        needed = round(largest / EVALUATED)
+        needed = int(largest / EVALUATED)
         if side < needed:
             raise ValueError(
                 f"data.cache_side: {side} is less than the {needed} pixels that image_size "

@@ -2,7 +2,7 @@
 
 from raysearch.data.batch import Batch
 from raysearch.data.cache import Cache
-from raysearch.data.dataset import Data, open_data
+from raysearch.data.dataset import Data, open_data, settled
 from raysearch.data.loading import TrainingBatches, TrainingSet, training_batches
 from raysearch.data.samples import Sample
 from raysearch.data.splits import Splits
@@ -19,6 +19,7 @@ __all__ = [
     "TrainingSet",
     "ValidationBatch",
     "open_data",
+    "settled",
     "training_batches",
     "validation_batches",
 ]

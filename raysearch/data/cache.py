@@ -3,7 +3,7 @@
 A cache is a folder named by its key: `images.npy`, `masks.npy` and, where the format has them,
 `weights.npy` hold the pixels of all samples, one after the other (so any mixture of sizes is one
 file); `index.json` says where each begins, and the labels of whole images. All processes of a node
-map the same pages.
+map the same pages. `moments.npy` and, for masks, `class_pixels.npy` sum up each sample.
 """
 
 import json
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from raysearch.data.decoding import THREADS, build
+from raysearch.data.digests import digest, file_digest
 from raysearch.data.formats import Reader
+from raysearch.data.moments import Moments
 from raysearch.data.samples import Sample, damaged
 from raysearch.errors import DataError
 
-LAYOUT = 2
+LAYOUT = 3
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Cache:
         return int(self._index["bands"])
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the images."""
+        return self._images.dtype
+
+    @property
     def ignore_index(self) -> int:
         """Id of mask pixels that belong to no class."""
         return int(self._index["ignore_index"])
@@ -91,12 +97,23 @@ class Cache:
         return dict(zip(self.names, self._index["file_digests"], strict=True))
 
     @cached_property
-    def class_pixels(self) -> NDArray[np.int64]:
+    def class_pixels(self) -> NDArray[np.integer[Any]]:
         """Pixels of each class in each sample, (N, K); ignored ones are not counted.
 
         A classified image counts 1 for its class.
         """
-        return np.array(self._index["class_pixels"], dtype=np.int64)
+        if self.segmented:
+            pixels: NDArray[np.int64] = np.load(self.path / "class_pixels.npy")
+            return pixels
+        labels = np.array(self._index["labels"])
+        # One byte each: a hundred thousand images of a hundred classes are usual.
+        return (labels[:, None] == np.arange(self._index["classes"])).astype(np.int8)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Count, mean and variance of each sample's bands where there are data, (N, 3, C)."""
+        found: Moments = np.load(self.path / "moments.npy")
+        return found
 
     def index(self, name: str) -> int:
         return self._positions[name]
@@ -151,15 +168,15 @@ def open_cache(reader: Reader, samples: Sequence[Sample], folder: Path) -> Cache
     """
     samples = sorted(samples, key=lambda sample: sample.name)
     image_digests, target_digests = _digests(samples)
-    digest = _combine(reader, samples, image_digests, target_digests)
-    cache = Cache(folder / digest[:16])
+    whole = _combine(reader, samples, image_digests, target_digests)
+    cache = Cache(folder / whole[:16])
     try:
         if not _complete(cache.path):
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f"{digest[:16]}.lock"):
+            with FileLock(folder / f"{whole[:16]}.lock"):
                 if not _complete(cache.path):
                     shutil.rmtree(cache.path, ignore_errors=True)
-                    build(reader, samples, cache.path, digest, image_digests)
+                    build(reader, samples, cache.path, whole, image_digests)
     except OSError as error:
         raise DataError(
             f"{folder}: the cache cannot be written ({error}); "
@@ -184,17 +201,15 @@ def data_digest(reader: Reader, samples: Sequence[Sample]) -> str:
 
 
 def _digests(samples: Sequence[Sample]) -> tuple[list[str], list[str]]:
-    def digest(path: Path | int) -> str:
-        if isinstance(path, int):
-            return str(path)
+    def one(path: Path | int) -> str:
         try:
-            return blake2b(path.read_bytes(), digest_size=16).hexdigest()
-        except OSError as error:
-            return f"! {path}: cannot be read ({error.strerror})"
+            return str(path) if isinstance(path, int) else file_digest(path)
+        except DataError as error:
+            return f"! {error}"
 
     with ThreadPoolExecutor(THREADS) as pool:
-        images = list(pool.map(digest, [sample.image for sample in samples]))
-        targets = list(pool.map(digest, [sample.target for sample in samples]))
+        images = list(pool.map(one, [sample.image for sample in samples]))
+        targets = list(pool.map(one, [sample.target for sample in samples]))
     unreadable = [text[2:] for text in [*images, *targets] if text.startswith("! ")]
     if unreadable:
         raise damaged(unreadable, len(samples))
@@ -207,4 +222,4 @@ def _combine(
     names = [sample.name for sample in samples]
     files = list(zip(names, images, targets, strict=True))
     text = json.dumps([LAYOUT, reader.meaning(), files], sort_keys=True)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return digest(text.encode())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from raysearch.config import DataConfig
 from raysearch.data.cache import Cache, open_cache
 from raysearch.data.formats import reader
-from raysearch.data.splits import Splits, split
+from raysearch.data.splits import Splits, rarest_classes, split
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,17 @@ def open_data(data: DataConfig, root: Path, cache_folder: Path, seed: int) -> Da
     source = reader(data.format)(root, data)
     samples = source.samples()
     cache = open_cache(source, samples, cache_folder)
-    parts = split(samples, cache.file_digests, data, seed, _strata(cache))
+    strata = rarest_classes(cache.names, cache.class_pixels > 0)
+    parts = split(samples, cache.file_digests, data, seed, strata)
     return Data(cache, parts, len(data.classes))
 
 
-def _strata(cache: Cache) -> dict[str, str]:
-    """Return the rarest class in each image, by which splits are stratified."""
-    present = cache.class_pixels > 0
-    images = np.where(present, present.sum(axis=0), np.iinfo(np.int64).max)
-    return dict(zip(cache.names, images.argmin(axis=1).astype(str).tolist(), strict=True))
+def settled(data: DataConfig, root: Path) -> DataConfig:
+    """Return what the study says of its data, with the options as they came out for this folder.
+
+    What was guessed is written out, so that another folder is read with the same meaning.
+
+    Raises:
+        DataError, ConfigError: as `open_data`.
+    """
+    return data.model_copy(update={"options": reader(data.format)(root, data).settled()})

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.formats import Reader
+from raysearch.data.moments import Moments, moments
 from raysearch.data.resize import resize_image
 from raysearch.data.samples import Sample, damaged
 from raysearch.errors import DataError
@@ -23,13 +24,22 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True)
 class Decoded:
-    """One sample: image (H, W, C) without gaps, mask and weight (H, W) or None."""
+    """One sample.
+
+    Attributes:
+        image: (H, W, C) without gaps.
+        mask, weight: (H, W) or None.
+        counts: pixels of each class, (K,); of a classified image whether it is of the class.
+        no_data: share of the values that are missing.
+        moments: of the values that are not, (3, C).
+    """
 
     image: NDArray[Any]
     mask: NDArray[np.uint8] | None
     weight: NDArray[np.uint8] | None
-    counts: list[int]
+    counts: NDArray[Any]
     no_data: float
+    moments: Moments
 
 
 def build(
@@ -53,6 +63,7 @@ def build(
         index = {
             "digest": digest,
             "bands": reader.data.bands,
+            "classes": len(reader.data.classes),
             "ignore_index": reader.data.ignore_index,
             "names": [sample.name for sample in samples],
             "labels": [s.target if isinstance(s.target, int) else None for s in samples],
@@ -81,7 +92,7 @@ def _decode_all(reader: Reader, samples: Sequence[Sample], folder: Path) -> dict
             decoded = _try(decode, reader, samples[position], header)
             if isinstance(decoded, Decoded):
                 _write(arrays, decoded, int(ends[position]), reader.data.bands)
-                return Decoded(_NOTHING, None, None, decoded.counts, decoded.no_data)
+                return replace(decoded, image=_NOTHING, mask=None, weight=None)
             return str(decoded)
 
         results = list(pool.map(write, range(len(samples))))
@@ -91,10 +102,14 @@ def _decode_all(reader: Reader, samples: Sequence[Sample], folder: Path) -> dict
     for array in arrays.values():
         array.flush()
     whole = [result for result in results if isinstance(result, Decoded)]
+    tables = {"moments": np.stack([result.moments for result in whole])}
+    if segments:
+        tables["class_pixels"] = np.stack([result.counts for result in whole])
+    for name, table in tables.items():
+        np.save(folder / f"{name}.npy", table)
     return {
-        "arrays": list(arrays),
+        "arrays": [*arrays, *tables],
         "shapes": shapes,
-        "class_pixels": [result.counts for result in whole],
         "no_data": [result.no_data for result in whole],
     }
 
@@ -132,29 +147,33 @@ def decode(reader: Reader, sample: Sample, shape: Shape) -> Decoded:
     image = reader.image(sample)
     gaps = np.isnan(image) if image.dtype.kind == "f" else None
     no_data = float(gaps.mean()) if gaps is not None else 0.0
-    if gaps is not None and no_data:
+    if not no_data:
+        gaps = None
+    if gaps is not None:
         image = _filled(image, gaps)
     classes = len(reader.data.classes)
     if isinstance(sample.target, int):
-        counts = [int(number == sample.target) for number in range(classes)]
-        return Decoded(resize_image(image, shape), None, None, counts, no_data)
+        image = resize_image(image, shape)
+        if gaps is not None:
+            gaps = resize_image(gaps.astype(np.float32), shape) > 0
+        held = np.arange(classes) == sample.target
+        return Decoded(image, None, None, held, no_data, moments(image, gaps))
     mask = reader.target(sample)
     if image.shape[:2] != mask.shape or mask.shape != shape:
         sizes = [f"{width}x{height}" for height, width in (image.shape[:2], mask.shape)]
         raise DataError(f"{sample.image}: {sizes[0]} pixels, but its mask has {sizes[1]}")
-    if gaps is not None and no_data:
+    if gaps is not None:
         mask = np.where(gaps.all(axis=2), np.uint8(reader.data.ignore_index), mask)
     pixels = np.bincount(mask.ravel(), minlength=256)
     pixels[reader.data.ignore_index] = 0
     weight = reader.weight(sample) if reader.weighted else None
-    return Decoded(image, mask, weight, pixels[:classes].tolist(), no_data)
+    return Decoded(image, mask, weight, pixels[:classes], no_data, moments(image, gaps))
 
 
 def _filled(image: NDArray[Any], gaps: NDArray[np.bool_]) -> NDArray[Any]:
     """Put the mean of the image's band into its gaps, and 0 where a band has nothing else."""
-    known = (~gaps).sum(axis=(0, 1))
-    means = np.where(gaps, 0, image).sum(axis=(0, 1)) / np.maximum(known, 1)
-    return np.where(gaps, means, image).astype(image.dtype)
+    _, means, _ = moments(image, gaps)
+    return np.where(gaps, means.astype(image.dtype), image)
 
 
 def _create(reader: Reader, folder: Path, pixels: int, segments: bool) -> dict[str, Any]:

@@ -26,12 +26,13 @@ class TrainingSet(Dataset[Batch]):
 
     A key is (epoch, position, repeat): the position among the indices, and how often the epoch
     has shown that image before. It seeds the augmentation, together with the recipe's seed.
+    Images keep the cache's type until they are cut: a whole one in float32 takes twice the room.
     """
 
     def __init__(self, cache: Cache, indices: Sequence[int], recipe: Recipe, task: Task) -> None:
         self.cache, self.indices, self.task, self.seed = cache, indices, task, recipe.seed
         self.weighted = recipe.pixel_weights and cache.weighted
-        self.transform = augmentation(recipe, task)
+        self.transform = augmentation(recipe, task, cache.dtype == np.uint8)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -41,7 +42,7 @@ class TrainingSet(Dataset[Batch]):
         epoch, position, repeat = key
         index = self.indices[position]
         reseed(self.transform, self.seed, epoch, index, repeat)
-        image = workable(self.cache.image(index))
+        image = self.cache.image(index)
         if not self.task.segments:
             label = torch.tensor(self.cache.label(index))
             return Batch(as_tensor(self.transform(image=image)["image"]), label)
@@ -55,11 +56,6 @@ class TrainingSet(Dataset[Batch]):
         )
         assert mask is not None
         return Batch(as_tensor(result["image"]), mask, weight)
-
-
-def workable(image: np.ndarray) -> np.ndarray:
-    """Return an image in numbers that OpenCV warps: uint8 as it is, others as float32."""
-    return image if image.dtype == np.uint8 else image.astype(np.float32)
 
 
 class Order:

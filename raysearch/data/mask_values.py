@@ -1,6 +1,7 @@
 """What the numbers and colours of masks mean: looked up, and guessed for a first study."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data import images, rasters
+from raysearch.data.decoding import THREADS
 from raysearch.errors import DataError
 
 LOOKED_AT = 64
@@ -100,13 +102,26 @@ def some(paths: Sequence[Path]) -> Iterator[NDArray[Any]]:
             continue
 
 
-def holds_white(paths: Sequence[Path]) -> bool:
-    """Whether some of the masks hold a 255, and none of those looked at a 1."""
+def holds_white(paths: Sequence[Path], max_pixels: int) -> bool:
+    """Whether some of the masks hold a 255, and none of all masks a 1.
+
+    Damaged masks are told of when they are read themselves.
+    """
+
+    def held(path: Path) -> tuple[bool, bool]:
+        try:
+            pixels, _ = read_mask(path, max_pixels)
+        except DataError:
+            return False, False
+        return bool((pixels == 1).any()), bool((pixels == 255).any())
+
     white = False
-    for pixels in some(paths):
-        if (pixels == 1).any():
-            return False
-        white = white or bool((pixels == 255).any())
+    with ThreadPoolExecutor(THREADS) as pool:
+        for first in range(0, len(paths), LOOKED_AT):
+            for one, full in pool.map(held, paths[first : first + LOOKED_AT]):
+                if one:
+                    return False
+                white = white or full
     return white
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raysearch.config import DataConfig
 from raysearch.data.samples import SPLITS, Sample
@@ -83,6 +84,16 @@ def split(
     parts = {name: _named(assigned, name) for name in SPLITS}
     _check_filled(parts, data)
     return Splits(**parts, mode=data.splits, dropped=tuple(sorted(dropped)))
+
+
+def rarest_classes(names: Iterable[str], held: NDArray[np.bool_]) -> dict[str, str]:
+    """Return the rarest class in each image by name, by which splits are stratified.
+
+    Args:
+        held: which classes each of the images holds, (N, K).
+    """
+    images = np.where(held, held.sum(axis=0), np.iinfo(np.int64).max)
+    return dict(zip(names, images.argmin(axis=1).astype(str).tolist(), strict=True))
 
 
 def _named(assigned: Mapping[str, str], name: str) -> tuple[str, ...]:

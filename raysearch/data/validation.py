@@ -17,7 +17,7 @@ from raysearch.data.augmentation.classification import for_evaluation
 from raysearch.data.batch import as_tensor
 from raysearch.data.cache import Cache
 from raysearch.data.dataset import Data
-from raysearch.data.loading import one_thread, workable
+from raysearch.data.loading import one_thread
 from raysearch.data.resize import by_fours, fitted, resize_image, resize_mask
 
 STRIDE = 32
@@ -114,8 +114,7 @@ class LabelledSet(Dataset[LabelledBatch]):
     def __getitem__(self, number: int) -> LabelledBatch:
         indices = self.batches[number]
         images = [
-            as_tensor(for_evaluation(workable(self.cache.image(index)), self.image_size))
-            for index in indices
+            as_tensor(for_evaluation(self.cache.image(index), self.image_size)) for index in indices
         ]
         labels = torch.tensor([self.cache.label(index) for index in indices])
         return LabelledBatch(torch.stack(images), labels, indices)
@@ -153,7 +152,7 @@ class ValidationSet(Dataset[ValidationBatch]):
         below, right = (-side % self.stride for side in size)
         images, labels = [], []
         for index in indices:
-            image = resize_image(workable(self.cache.image(index)), size)
+            image = resize_image(self.cache.image(index), size)
             label = resize_mask(self.cache.mask(index), size)
             images.append(as_tensor(_pad(image, below, right)))
             labels.append(

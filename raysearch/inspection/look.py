@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,6 +13,7 @@ from PIL import Image
 
 from raysearch.data import Sample
 from raysearch.data.decoding import THREADS, decode
+from raysearch.data.digests import digest, file_digest
 from raysearch.data.display import for_display
 from raysearch.data.formats import Reader
 from raysearch.errors import DataError
@@ -78,13 +77,15 @@ def look_at(reader: Reader, sample: Sample, values: int = 256) -> Look:
     """Open and decode one sample; a fault is noted in its reader's words, not raised."""
     look = Look(sample)
     try:
-        look = replace(look, digest=digest(sample.image), outside=outside_facts(reader, sample))
+        look = replace(
+            look, digest=file_digest(sample.image), outside=outside_facts(reader, sample)
+        )
         shape = reader.shape(sample)
         decoded = decode(reader, sample, shape)
         raw = reader.image(sample) if decoded.no_data else decoded.image
     except DataError as error:
         return replace(look, fault=str(error))
-    label = str(sample.target) if decoded.mask is None else _short(decoded.mask.tobytes())
+    label = str(sample.target) if decoded.mask is None else digest(decoded.mask.tobytes())
     picture = for_display(decoded.image)
     low, high = _range(raw)
     return replace(
@@ -120,22 +121,6 @@ def perceptual_hash(picture: NDArray[np.uint8]) -> int:
     """Return the 64 bits of a picture's (H, W, 3) perceptual hash (imagehash.phash)."""
     bits = imagehash.phash(Image.fromarray(picture)).hash
     return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big")
-
-
-def digest(path: Path) -> str:
-    """Return the digest of a file's bytes, as the cache takes it.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    try:
-        return _short(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _short(data: bytes) -> str:
-    return blake2b(data, digest_size=16).hexdigest()
 
 
 def _range(image: Array) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ from raysearch.config import Study
 from raysearch.data import Cache, Data, Sample
 from raysearch.data.formats import Reader, reader
 from raysearch.data.samples import SPLITS
-from raysearch.data.splits import Splits, split
+from raysearch.data.splits import Splits, rarest_classes, split
 from raysearch.errors import DataError
 from raysearch.inspection import duplicates, files, shortcuts
 from raysearch.inspection.bands import Band, band_ranges, constant_bands
@@ -159,21 +159,13 @@ def _listed(looks: Sequence[Look]) -> dict[str, str]:
 
 def _split(study: Study, looks: Sequence[Look], seed: int) -> tuple[Splits | None, str]:
     """Return the splits that a search takes, or None and why there are none."""
+    samples = [look.sample for look in looks]
     digests = {look.sample.name: look.digest for look in looks}
+    strata = rarest_classes(digests, held_classes(looks, study.what.num_classes))
     try:
-        return split(
-            [x.sample for x in looks], digests, study.data, seed, _strata(study, looks)
-        ), ""
+        return split(samples, digests, study.data, seed, strata), ""
     except DataError as error:
         return None, str(error)
-
-
-def _strata(study: Study, looks: Sequence[Look]) -> dict[str, str]:
-    """Return the rarest class in each image, by which a search stratifies its splits."""
-    present = held_classes(looks, study.what.num_classes)
-    images = np.where(present, present.sum(axis=0), np.iinfo(np.int64).max)
-    rarest = images.argmin(axis=1).astype(str).tolist() if len(looks) else []
-    return {look.sample.name: name for look, name in zip(looks, rarest, strict=True)}
 
 
 def assignment(parts: Splits) -> dict[str, str]:

@@ -35,15 +35,12 @@ from raysearch.records.terminal import (
 )
 from raysearch.records.terminal.evaluated import show_evaluation
 from raysearch.records.tracking import MlflowTracking
+from raysearch.search.checks import check_batches, check_data, check_networks, check_parts
 from raysearch.search.ending import ALL_FAILED, INTERRUPTED
 from raysearch.search.prepare import (
     Prepared,
     bring_weights,
-    check_batches,
-    check_parts,
-    check_sources,
     check_writable,
-    count_parameters,
     loader_workers,
     locate,
     prepare,
@@ -51,6 +48,7 @@ from raysearch.search.prepare import (
 from raysearch.search.retention import Retention
 from raysearch.search.run import search
 from raysearch.search.schedule import rungs
+from raysearch.search.sources import check_sources, check_unseen
 from raysearch.search.trial import Context
 from raysearch.study import load_study, to_yaml
 from raysearch.training.device import find_device
@@ -132,14 +130,16 @@ def made_ready(job: Job) -> Iterator[Ready]:
     check_writable(job.output)
     device = find_device()
     study, located = locate(job.study, job.output)
-    parameters = count_parameters(study)
+    parameters = check_networks(study, study.resources.workers_per_trial)
     check_parts(study)
-    check_sources(study)
+    begun_with = check_sources(study)
     if job.test_data:
         other_data(study.data, job.test_data.resolve(), cache_folder(study), "test")
-    prepared = prepare(study, job.seed, located)
+    prepared = prepare(study, job.seed, (*located, *begun_with))
+    check_data(study, prepared.data)
+    unknown = check_unseen(study, prepared.data)
     study, notes = bring_weights(prepared.study, job.output.resolve() / "weights")
-    prepared = replace(prepared, study=study, notes=(*job.notes, *prepared.notes, *notes))
+    prepared = replace(prepared, study=study, notes=(*job.notes, *prepared.notes, *unknown, *notes))
     resources = study.resources
     with_train = resources.launcher == "train" or resources.workers_per_trial > 1
     with cluster.joined(job.address, dashboard=with_train):

@@ -5,10 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from raysearch.data import Data
+from raysearch.data.moments import combined
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-IMAGES, PIXELS = 64, 10_000
+# A band that varies less than float32 can tell is constant.
+RESOLUTION = 1e-6
 
 
 class Normalisation(nn.Module):
@@ -33,19 +35,12 @@ def statistics(data: Data) -> tuple[Tensor, Tensor]:
     """Return mean and deviation of each band, (C,) each, in the images' own units.
 
     Colour photographs (three bands of 8 bits) have ImageNet's, which pretrained encoders expect;
-    any other images have those of evenly spaced training images.
+    any other images have those of all training images' values, without those that are missing.
+    The deviation of a constant band is 1.
     """
-    indices = data.indices("train")
-    first = data.cache.image(indices[0])
-    if data.cache.bands == 3 and first.dtype == np.uint8:
+    if data.cache.bands == 3 and data.cache.dtype == np.uint8:
         return 255 * torch.tensor(IMAGENET_MEAN), 255 * torch.tensor(IMAGENET_STD)
-    step = max(1, len(indices) // IMAGES)
-    values = np.concatenate([_pixels(data.cache.image(i)) for i in indices[::step]])
-    std = values.std(axis=0)
-    return torch.from_numpy(values.mean(axis=0)), torch.from_numpy(np.where(std > 0, std, 1.0))
-
-
-def _pixels(image: np.ndarray) -> np.ndarray:
-    """Return evenly spaced pixels of an image, (n, C) as float64."""
-    pixels = image.reshape(-1, image.shape[-1])
-    return pixels[:: max(1, len(pixels) // PIXELS)].astype(np.float64)
+    _, mean, variance = combined(data.cache.moments[list(data.indices("train"))])
+    std = np.sqrt(variance)
+    varies = std > RESOLUTION * np.abs(mean)
+    return torch.from_numpy(mean), torch.from_numpy(np.where(varies, std, 1.0))

@@ -11,7 +11,8 @@ from torch import Tensor
 from raysearch.data import Data
 from raysearch.data.display import for_display
 
-COUNT, LABELLED_COUNT, SIDE = 6, 24, 256
+COUNT, SIDE = 6, 256
+LABELLED_COUNT, LABELLED_SIDE = 12, 160  # Written anew with each best epoch.
 FILE = "predictions.npz"
 
 
@@ -21,7 +22,10 @@ class Probe:
     def __init__(self, data: Data) -> None:
         self.data = data
         images = data.indices("val")
-        count = min(COUNT if data.cache.segmented else LABELLED_COUNT, len(images))
+        count, self.side = (
+            (COUNT, SIDE) if data.cache.segmented else (LABELLED_COUNT, LABELLED_SIDE)
+        )
+        count = min(count, len(images))
         places = np.linspace(0, len(images) - 1, count).round().astype(int)
         self.indices = [images[place] for place in places]
         self.predicted: dict[int, dict[str, Any]] = {}
@@ -43,13 +47,14 @@ class Probe:
     def save(self, folder: Path) -> None:
         """Write predictions.npz: image0, label0, prediction0, image1, ...
 
-        Images are uint8 (H, W, 3), at most 256 pixels a side; labels and predictions are masks of
-        the same size, or class ids with the probability of the one predicted.
+        Images are uint8 (H, W, 3), at most 256 pixels a side (160 where whole images are
+        labelled); labels and predictions are masks of the same size, or class ids with the
+        probability of the one predicted.
         """
         cache, arrays = self.data.cache, dict[str, Any]()
         for number, index in enumerate(sorted(self.predicted)):
             label = small(cache.mask(index)) if cache.segmented else np.int64(cache.label(index))
-            picture = small(for_display(cache.image(index)), cv2.INTER_AREA)
+            picture = small(for_display(cache.image(index)), cv2.INTER_AREA, self.side)
             parts = {"image": picture, "label": label, **self.predicted[index]}
             arrays |= {f"{kind}{number}": value for kind, value in parts.items()}
         aside = folder / f".{os.getpid()}.{FILE}"
@@ -57,9 +62,9 @@ class Probe:
         aside.replace(folder / FILE)
 
 
-def small(array: np.ndarray, how: int = cv2.INTER_NEAREST_EXACT) -> np.ndarray:
-    """Return a picture or a mask with at most 256 pixels a side."""
+def small(array: np.ndarray, how: int = cv2.INTER_NEAREST_EXACT, side: int = SIDE) -> np.ndarray:
+    """Return a picture or a mask with at most `side` pixels a side."""
     height, width = array.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
+    scale = min(1.0, side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(np.asarray(array), size, interpolation=how)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +12,25 @@ from raysearch.errors import RunError
 from raysearch.models import build, encoder_of
 from raysearch.training.trained import load_trained
 
+# A smaller share of an encoder is another encoder, and the rest of it would begin at random.
+LEAST = 0.9
 
-def start_from(network: nn.Module, spec: dict[str, Any], task: Task, trial: Path) -> int:
-    """Copy the weights of a trained trial into a network; return how many tensors were taken.
+
+class Taken(NamedTuple):
+    """How many of a network's tensors were copied as they are, of how many that it has."""
+
+    taken: int
+    total: int
+
+
+def start_from(network: nn.Module, spec: dict[str, Any], task: Task, trial: Path) -> Taken:
+    """Copy the weights of a trained trial into a network; return how many of them fitted.
 
     Where the classes differ, the head is fitted: rows of classes that both know by name are
     copied, and the others keep their own start. So does any other tensor of another shape.
 
     Raises:
-        RunError: no weights can be read, or none of the encoder's fits.
+        RunError: no weights can be read, or fewer than nine of ten of the encoder's fit.
     """
     source = load_trained(trial)
     own, found = network.state_dict(), source.network.state_dict()
@@ -29,17 +39,19 @@ def start_from(network: nn.Module, spec: dict[str, Any], task: Task, trial: Path
     fitting = [n for n in own.keys() & found.keys() - heads if own[n].shape == found[n].shape]
     encoder = {id(p) for p in encoder_of(network).parameters()}
     named = {name for name, p in network.named_parameters() if id(p) in encoder}
-    if not named & set(fitting):
+    fits = len(named & set(fitting))
+    if fits < LEAST * len(named):
+        many = f"only {fits} of {len(named)}" if fits else "no"
         raise RunError(
-            f"init_from: no weights of {trial} ({source.recipe.architecture}) fit this network; "
-            "name a trial of the same architecture and sizes"
+            f"init_from: {many} weights of {trial} ({source.recipe.architecture}) fit this "
+            "network's encoder; name a trial of the same architecture and sizes"
         )
     with torch.no_grad():
         for name in fitting:
             own[name].copy_(found[name])
         for name in heads & found.keys():
             _copy_rows(own[name], found[name], task, source.task)
-    return len(fitting)
+    return Taken(len(fitting), len(own))
 
 
 def _by_class(spec: dict[str, Any], task: Task, own: dict[str, Tensor]) -> set[str]:

@@ -13,9 +13,11 @@ import psutil
 import pytest
 
 from raysearch.data.cache import Cache, data_digest, open_cache
+from raysearch.data.formats.class_folders import Format as ClassFolders
 from raysearch.data.formats.voc import Format
 from raysearch.data.samples import Sample
 from raysearch.errors import DataError
+from tests.data.food101_miniature import folders_config, write_class_folders
 from tests.data.voc_miniature import config, write_plain
 
 KILLED = """
@@ -129,11 +131,30 @@ def test_killed_builder_leaves_nothing_false(plain_root: Path, tmp_path: Path) -
     assert len(cache) == 12
 
 
-def test_cache_that_lost_a_file_is_built_again(plain_root: Path, tmp_path: Path) -> None:
+def test_classified_images_count_one_for_their_class(tmp_path: Path) -> None:
+    """What grows with images times classes is not written out."""
+    reader = ClassFolders(write_class_folders(tmp_path / "set"), folders_config())
+    cache = open_cache(reader, reader.samples(), tmp_path / "cache")
+    assert cache.class_pixels.tolist() == np.eye(3, dtype=int).repeat(6, axis=0).tolist()
+    assert not (cache.path / "class_pixels.npy").exists()
+    assert "class_pixels" not in (cache.path / "index.json").read_text(encoding="utf-8")
+
+
+def test_moments_of_what_is_stored(plain_root: Path, tmp_path: Path) -> None:
+    cache = build(plain_root, tmp_path)
+    pixels = cache.image(4).reshape(-1, 3)
+    wanted = [np.full(3, len(pixels)), pixels.mean(axis=0), pixels.var(axis=0)]
+    np.testing.assert_allclose(cache.moments[4], wanted, rtol=1e-6)
+    assert cache.moments.shape == (12, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["masks", "class_pixels", "moments"])
+def test_cache_that_lost_a_file_is_built_again(plain_root: Path, tmp_path: Path, name: str) -> None:
     before = build(plain_root, tmp_path)
-    (before.path / "masks.npy").unlink()
+    (before.path / f"{name}.npy").unlink()
     after = build(plain_root, tmp_path)
     assert after == before
+    assert (after.path / f"{name}.npy").is_file()
     assert after.mask(0).any()
 
 

@@ -49,6 +49,13 @@ class TestLayouts:
         reader = Format(root, folders_config(classes=("sushi", "baklava", "apple_pie")))
         assert reader.samples()[0].target == 2
 
+    def test_a_class_without_a_picture(self, tmp_path: Path) -> None:
+        """A study's classes keep their ids where a later folder lacks one of them."""
+        root = write_class_folders(tmp_path / "set")
+        (root / "baklava" / "ramen").mkdir()
+        reader = Format(root, folders_config(classes=("ramen", *CLASSES)))
+        assert {sample.target for sample in reader.samples()} == {1, 2, 3}
+
 
 class TestOddities:
     @pytest.fixture
@@ -88,10 +95,11 @@ class TestRefused:
         with pytest.raises(DataError, match=message):
             names(root, classes=("apple_pie", "baklawa", "sushi"))
 
-    def test_class_without_a_picture(self, root: Path) -> None:
-        (root / "ramen").mkdir()
-        with pytest.raises(DataError, match=r"no picture of 'ramen'"):
-            names(root, classes=(*CLASSES, "ramen"))
+    def test_folders_that_are_all_of_other_classes(self, root: Path) -> None:
+        with pytest.raises(
+            DataError, match=r"has the class 'apple_pie', which data\.classes lacks"
+        ):
+            names(root, classes=("cat", "dog"))
 
     def test_class_folder_beside_split_folders(self, root: Path) -> None:
         write_class_folders(root, "train")

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from raysearch.config import DataConfig
-from raysearch.data import open_data
+from raysearch.data import open_data, settled
+from raysearch.data.cache import data_digest
 from raysearch.data.formats.pairs import Format
 from raysearch.data.samples import Sample
 from raysearch.errors import ConfigError, DataError
@@ -195,6 +196,57 @@ class TestMasks:
         colours = {"background": [0, 0, 0], "water": [0, 0, 200]}
         with pytest.raises(DataError, match=r"no class has the value \(1, 2, 3\) on 99 pixels"):
             self.read(tmp_path / "r", [mask], options={"colours": colours})
+
+
+class TestWhite:
+    """Whether 255 is the second class of two is decided by all masks, and once for a study."""
+
+    def write(self, root: Path, *values: int) -> Path:
+        for number, value in enumerate(values):
+            write_tif(root / "images" / f"{number:03d}.tif", random_bands(3, number, "uint8"))
+            write_mask(root / "masks" / f"{number:03d}.png", random_mask(number, value))
+        return root
+
+    def first(self, root: Path, data: DataConfig) -> np.ndarray:
+        reader = Format(root, data)
+        return reader.target(reader.samples()[0])
+
+    def test_one_mask_of_many_has_a_one(self, tmp_path: Path) -> None:
+        values = [255] * 130
+        for place in range(130):
+            root = tmp_path / "r"
+            if place not in (1, 127):
+                continue
+            self.write(root, *values[:place], 1, *values[place + 1 :])
+            np.testing.assert_array_equal(self.first(root, plain()), random_mask(0, 255))
+
+    def test_a_study_settles_it_for_other_folders(self, tmp_path: Path) -> None:
+        ids, white = self.write(tmp_path / "a", 255, 1), self.write(tmp_path / "b", 255, 255)
+        assert settled(plain(), white).options["mask_values"] == {0: "background", 255: "water"}
+        study = settled(plain(options={"group": "(.*)"}), ids)
+        assert study.options == {"group": "(.*)", "mask_values": {0: "background", 1: "water"}}
+        np.testing.assert_array_equal(self.first(white, plain()), random_mask(0))
+        np.testing.assert_array_equal(self.first(white, study), random_mask(0, 255))
+        np.testing.assert_array_equal(self.first(ids, settled(plain(), white)), random_mask(0))
+
+    def test_what_is_settled_names_the_same_cache(self, tmp_path: Path) -> None:
+        root = self.write(tmp_path / "r", 255, 0)
+        readers = [Format(root, data) for data in (plain(), settled(plain(), root))]
+        assert len({data_digest(reader, reader.samples()) for reader in readers}) == 1
+
+    def test_what_masks_do_not_tell_stays(self, tmp_path: Path) -> None:
+        root = self.write(tmp_path / "r", 1, 2)
+        for data in (
+            plain(classes=("background", "tree", "house")),
+            plain(options={"mask_values": {0: "water", 1: None}}),
+            plain(options={"colours": {"background": [0, 0, 0], "water": [9, 9, 9]}}),
+        ):
+            assert settled(data, root) == data
+
+    def test_damaged_masks_are_told_of_later(self, tmp_path: Path) -> None:
+        root = self.write(tmp_path / "r", 255, 255)
+        (root / "masks" / "001.png").write_bytes(b"")
+        np.testing.assert_array_equal(self.first(root, plain()), random_mask(0))
 
 
 class TestLayout:

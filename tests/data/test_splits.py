@@ -4,11 +4,12 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from raysearch.config import DataConfig
 from raysearch.data.samples import Sample
-from raysearch.data.splits import Splits, read_splits, split
+from raysearch.data.splits import Splits, rarest_classes, read_splits, split
 from raysearch.errors import DataError
 from tests.data.voc_miniature import config
 
@@ -70,6 +71,11 @@ class TestHonest:
         parts = split(samples, unique(samples), config(), 0, strata)
         for part, rare in ((parts.val, 2), (parts.test, 2)):
             assert sum(strata[name] == "True" for name in part) == rare
+
+    def test_strata_are_the_rarest_classes(self) -> None:
+        held = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0], [1, 1, 0]], dtype=bool)
+        assert rarest_classes("abcde", held) == {"a": "1", "b": "0", "c": "2", "d": "0", "e": "1"}
+        assert rarest_classes([], held[:0]) == {}
 
     def test_duplicate_of_a_test_image_leaves_the_training_list(self) -> None:
         train, val = make(10, "train"), make(4, "val")

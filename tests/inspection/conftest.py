@@ -65,6 +65,7 @@ def folders(tmp_path: Path) -> Path:
 
 def make_study(**data: Any) -> Study:
     whole = data.pop("task", "segmentation")
+    crop = {"crop_size": 32} if whole == "segmentation" else {}
     return Study.model_validate(
         {
             "name": "tiny",
@@ -72,7 +73,7 @@ def make_study(**data: Any) -> Study:
             "data": {"format": "voc", "classes": list(CLASSES), **data},
             "networks": {"narrow": {"type": "unet", "width": 4, "depth": 2}},
             "space": {"batch_size": {"low": 2, "high": 4}},
-            "fixed": {"architecture": "narrow", "crop_size": 32, "image_size": 32},
+            "fixed": {"architecture": "narrow", "image_size": 32, **crop},
             "budget": {"trials": 1},
         }
     )

@@ -41,8 +41,8 @@ def test_failed_is_never_above_a_score(mixed: RunFolder) -> None:
     assert order == [1, 4, 0, 3, 5, 2]
 
 
-def test_the_mode_turns_the_order(mixed: RunFolder) -> None:
-    order = [record.number for record in ranked(mixed.trials(), Objective(mode="min"))]
+def test_less_is_better_turns_the_order(mixed: RunFolder) -> None:
+    order = [record.number for record in ranked(mixed.trials(), Objective(metric="val_loss"))]
     assert order == [3, 0, 4, 1, 5, 2]
 
 

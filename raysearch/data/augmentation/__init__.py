@@ -16,9 +16,15 @@ import albumentations as A
 from raysearch.data.augmentation import classification, segmentation
 
 
-def augmentation(recipe: Recipe, task: Task) -> A.Compose:
-    """Return the transforms of a recipe: whole images to the squares that networks train on."""
-    return (segmentation if task.segments else classification).augmentation(recipe, task)
+def augmentation(recipe: Recipe, task: Task, eight_bit: bool = True) -> A.Compose:
+    """Return the transforms of a recipe: whole images to the squares that networks train on.
+
+    Args:
+        eight_bit: whether images are uint8. Values of other types have no known range, so that
+            only their places are changed.
+    """
+    made = segmentation if task.segments else classification
+    return made.augmentation(recipe, task, eight_bit)
 
 
 def describe(compose: A.Compose, task: Task) -> dict[str, Any]:

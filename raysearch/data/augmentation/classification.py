@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.config import Recipe, Task
+from raysearch.config.study import EVALUATED
 from raysearch.data.resize import resize_image
 
 # Without it every loader worker asks the internet for a newer version when it starts.
@@ -26,7 +27,7 @@ import albumentations as A
 from albumentations.core.transforms_interface import ImageOnlyTransform
 
 SIZE = 224
-EVALUATED = 0.875
+
 LEAST_AREA, WIDEST = 0.08, 4 / 3
 SHIFT, ZOOM, DEGREES = 1 / 16, 0.1, 45.0
 JITTER = 0.2
@@ -68,17 +69,17 @@ class Middle(ImageOnlyTransform):  # type: ignore[misc, unused-ignore]
         return for_evaluation(img, self.size[0])
 
 
-def augmentation(recipe: Recipe, task: Task) -> A.Compose:
+def augmentation(recipe: Recipe, task: Task, eight_bit: bool = True) -> A.Compose:
     """Return the transforms of a recipe: image (H, W, C) to (S, S, C), S the recipe's image_size.
 
     Probabilities and magnitudes grow together with the strength; at 0 the middle of the image is
     left as validation sees it. Hue and saturation make sense for colours only: images of other
-    than three bands keep them.
+    than three bands keep them. Values of another type than uint8 have no known range: such images
+    are cropped, flipped, shifted, scaled and rotated, and keep their values.
     """
     strength, size = recipe.augment_strength, recipe.image_size or SIZE
-    half, third = min(1.0, HALF * strength), min(1.0, THIRD * strength)
-    bright = BRIGHTNESS * strength
-    transforms = [
+    half = min(1.0, HALF * strength)
+    geometry = [
         _crop(strength, size),
         A.HorizontalFlip(p=min(0.5, half)),
         A.Affine(
@@ -88,14 +89,22 @@ def augmentation(recipe: Recipe, task: Task) -> A.Compose:
             border_mode=cv2.BORDER_REFLECT_101,
             p=half,
         ),
+    ]
+    return A.Compose([*geometry, *(_values(strength, size, task.bands) if eight_bit else [])])
+
+
+def _values(strength: float, size: int, bands: int) -> list[Any]:
+    """Return the transforms that change values of 8 bits."""
+    half, third = min(1.0, HALF * strength), min(1.0, THIRD * strength)
+    bright = BRIGHTNESS * strength
+    return [
         A.RandomBrightnessContrast(brightness_limit=bright, contrast_limit=bright, p=half),
-        *(_colours(strength, half) if task.bands == 3 else []),
+        *(_colours(strength, half) if bands == 3 else []),
         A.RandomGamma(gamma_limit=(100 - GAMMA * strength, 100 + GAMMA * strength), p=third),
         _blur(strength, size, third),
         A.GaussNoise(std_range=(LEAST_NOISE * strength, MOST_NOISE * strength), p=third),
         _holes(strength, size, half),
     ]
-    return A.Compose(transforms)
 
 
 def _crop(strength: float, size: int) -> Any:
@@ -146,29 +155,31 @@ def describe(compose: A.Compose) -> dict[str, Any]:
     """Read back what a composition does: size, strength, magnitudes and probabilities."""
     parts = {type(transform).__name__: transform for transform in compose.transforms}
     crop = compose.transforms[0]
-    light, affine, holes = (
-        parts[name] for name in ("RandomBrightnessContrast", "Affine", "CoarseDropout")
-    )
+    affine = parts["Affine"]
     values = {
         "image_size": crop.size[0],
-        "augment_strength": light.brightness_limit[1] / BRIGHTNESS,
+        "augment_strength": affine.rotate[1] / DEGREES,
         "least_area": crop.scale[0] if "RandomResizedCrop" in parts else None,
         "flip_probability": parts["HorizontalFlip"].p,
         "rotation": affine.rotate[1],
         "affine_probability": affine.p,
-        "brightness": light.brightness_limit,
-        "contrast": light.contrast_limit,
-        "brightness_probability": light.p,
-        "gamma": parts["RandomGamma"].gamma_limit,
-        "gamma_probability": parts["RandomGamma"].p,
-        "blur": parts["GaussianBlur"].sigma_limit,
-        "blur_probability": parts["GaussianBlur"].p,
-        "noise": parts["GaussNoise"].std_range,
-        "noise_probability": parts["GaussNoise"].p,
-        "holes": holes.num_holes_range[1],
-        "hole_side": holes.hole_height_range[1],
-        "holes_probability": holes.p,
     }
+    if light := parts.get("RandomBrightnessContrast"):
+        holes = parts["CoarseDropout"]
+        values |= {
+            "brightness": light.brightness_limit,
+            "contrast": light.contrast_limit,
+            "brightness_probability": light.p,
+            "gamma": parts["RandomGamma"].gamma_limit,
+            "gamma_probability": parts["RandomGamma"].p,
+            "blur": parts["GaussianBlur"].sigma_limit,
+            "blur_probability": parts["GaussianBlur"].p,
+            "noise": parts["GaussNoise"].std_range,
+            "noise_probability": parts["GaussNoise"].p,
+            "holes": holes.num_holes_range[1],
+            "hole_side": holes.hole_height_range[1],
+            "holes_probability": holes.p,
+        }
     if jitter := parts.get("ColorJitter"):
         colours = parts["HueSaturationValue"]
         values |= {

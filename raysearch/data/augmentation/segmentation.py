@@ -11,7 +11,7 @@ from typing import Any
 import albumentations as A
 import cv2
 import numpy as np
-from albumentations.core.transforms_interface import DualTransform
+from albumentations.core.transforms_interface import DualTransform, ImageOnlyTransform
 from numpy.typing import NDArray
 
 from raysearch.config import Recipe, Task
@@ -139,6 +139,9 @@ class WarpCrop(DualTransform):  # type: ignore[misc, unused-ignore]
         return inside, margins
 
     def _warp(self, pixels: Pixels, params: dict[str, Any], how: int, border: int) -> Pixels:
+        if pixels.dtype == np.int16:
+            # OpenCV places int16 to 1/32 of a pixel only, but uint16 exactly.
+            return _moved(self._warp(_moved(pixels), params, how, border))
         warped: Pixels = cv2.warpAffine(
             pixels,
             params["matrix"],
@@ -150,11 +153,27 @@ class WarpCrop(DualTransform):  # type: ignore[misc, unused-ignore]
         return warped
 
 
-def augmentation(recipe: Recipe, task: Task) -> A.Compose:
+def _moved(pixels: Pixels) -> Pixels:
+    """Return int16 as uint16, moved up by 32768, or the other way round."""
+    other = {np.dtype(np.int16): np.uint16, np.dtype(np.uint16): np.int16}[pixels.dtype]
+    return (pixels.view(np.uint16) ^ np.uint16(1 << 15)).view(other)
+
+
+class AsFloat(ImageOnlyTransform):  # type: ignore[misc, unused-ignore]
+    """Whole numbers as float32, which albumentations deforms without steps between pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(p=1.0)
+
+    def apply(self, img: Pixels, **params: Any) -> Pixels:
+        return img.astype(np.float32)
+
+
+def augmentation(recipe: Recipe, task: Task, eight_bit: bool = True) -> A.Compose:
     """Return the transforms of a recipe: image (H, W, C) and mask (H, W) to squares of crop_size.
 
-    Saturation and the like make sense for colours only: images of other than three bands keep
-    their values.
+    Saturation and the like make sense for colours only: images of other than three bands, and of
+    another type than uint8, keep their values.
     """
     strength = recipe.augment_strength
     share = min(1.0, PROBABILITY * strength)
@@ -165,9 +184,11 @@ def augmentation(recipe: Recipe, task: Task) -> A.Compose:
     ]
     if recipe.quarter_turns:
         transforms.append(QuarterTurns())
+    if recipe.elastic and not eight_bit:
+        transforms.append(AsFloat())
     if recipe.elastic:
         transforms.append(_elastic(recipe, task, share))
-    if task.bands == 3:
+    if task.bands == 3 and eight_bit:
         factor = (1 - JITTER * strength, 1 + JITTER * strength)
         transforms.append(
             A.ColorJitter(brightness=factor, contrast=factor, saturation=factor, hue=0, p=share)

@@ -95,11 +95,18 @@ class Reader(ABC):
         """
         return None
 
+    def settled(self) -> dict[str, Any]:
+        """Return the options as they came out: what was guessed from this folder is written out.
+
+        A study that says so reads another folder with the same meaning.
+        """
+        return dict(self.data.options)
+
     def meaning(self) -> dict[str, Any]:
         """Return what decides, beside the files' own bytes, which arrays come out (as JSON)."""
         return {
             "format": self.data.format,
-            "options": self.options.model_dump(mode="json"),
+            "options": self._options(self.settled()).model_dump(mode="json"),
             "classes": list(self.data.classes),
             "bands": self.data.bands,
             "ignore_index": self.data.ignore_index,

@@ -57,7 +57,8 @@ class LabelledPictures(Reader):
             where: what names them, for the error.
 
         Raises:
-            DataError: a class of the data set that the study lacks, or the other way round.
+            DataError: a class of the data set that the study lacks. (Whether it has a picture of
+                every class matters to training alone.)
         """
         for name in sorted(found):
             if name not in self.data.classes:
@@ -65,12 +66,6 @@ class LabelledPictures(Reader):
                     f"{where} has the class '{name}', which data.classes lacks. "
                     f"{closest(name, self.data.classes)} Correct data.classes, leave it out (the "
                     f"classes are then those of the folder), or take '{name}' out of the data set"
-                )
-        for name in self.data.classes:
-            if name not in found:
-                raise DataError(
-                    f"data.classes: {where} has no picture of '{name}'. {closest(name, found)} "
-                    "Correct data.classes, or leave it out (the classes are then the folder's)"
                 )
         return {name: number for number, name in enumerate(self.data.classes)}
 

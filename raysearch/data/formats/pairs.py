@@ -63,7 +63,7 @@ class Format(Reader):
         bands: which of an image's bands to take, counted from 1; data.bands is how many those are.
         nodata: values that mean that a pixel's band is missing; images become float32.
         mask_values: the class of each number in a mask, null for pixels that do not count. By
-            default numbers are class ids; two classes may also be 0 and 255.
+            default numbers are class ids; two classes may also be 0 and 255, where no mask has a 1.
         colours: the colour of each class in coloured masks; null is a colour that does not count.
         group: a regular expression; names whose first groups are equal never stand in two splits.
         """
@@ -284,15 +284,27 @@ class Format(Reader):
     def _ids(self) -> dict[float, int]:
         """The class id of each number in a mask, which for two classes the masks themselves tell.
 
-        Where none of those looked at has a 1, and some have a 255, that is the second class.
+        Where none of them has a 1, and some have a 255, that is the second class.
         """
         if self.values is not None:
             return dict(self.values)
-        if len(self.data.classes) == 2 and mask_values.holds_white(
-            [sample.target for sample in self.samples() if isinstance(sample.target, Path)]
+        if self._guessed and mask_values.holds_white(
+            [sample.target for sample in self.samples() if isinstance(sample.target, Path)],
+            self.data.max_pixels,
         ):
             return {0: 0, 255: 1}
         return {number: number for number in range(len(self.data.classes))}
+
+    @property
+    def _guessed(self) -> bool:
+        """Whether the masks tell what their numbers mean, as nothing else does."""
+        return self.values is None and self.colours is None and len(self.data.classes) == 2
+
+    def settled(self) -> dict[str, Any]:
+        if not self._guessed:
+            return super().settled()
+        meant = {int(value): self.data.classes[number] for value, number in self._ids.items()}
+        return {**super().settled(), "mask_values": meant}
 
     @classmethod
     def recognise(cls, folder: Path) -> dict[str, Any] | None:

@@ -114,7 +114,7 @@ class Format(Reader):
         return f" called '{self.options.annotation}'" if self.options.annotation else ""
 
     def _check_labels(self, labels: Sequence[str]) -> None:
-        """Every label must be a class, and every class but the background a label."""
+        """Every label must be a class, and some class beside the background a label."""
         classes = self.data.classes
         strange = [label for label in labels if label not in classes]
         if strange and self.options.other_labels == "error":
@@ -124,11 +124,10 @@ class Format(Reader):
                 + f". {closest(strange[0], classes)} data.options.other_labels: background, or "
                 "ignore, takes such labels as they come"
             )
-        absent = [name for name in classes[1:] if name not in labels]
-        if absent:
+        if classes[1:] and not any(name in labels for name in classes[1:]):
             raise DataError(
-                f"{self.root}: no label is called '{absent[0]}'. {closest(absent[0], labels)} "
-                "Correct data.classes, or take the class out of it"
+                f"{self.root}: no label is called '{classes[1]}', nor as any other class. "
+                f"{closest(classes[1], labels)} Correct data.classes"
             )
 
     def shape(self, sample: Sample) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysearch.config import Study, Task
+from raysearch.config.study import mode_of
 from raysearch.records.files import read_json
 from raysearch.records.goals import by_class, places
 from raysearch.records.importance import Importances, importances
@@ -177,7 +178,8 @@ def _goal_text(goal: Mapping[str, Any], records: Sequence[TrialRecord]) -> str:
     found, metric = goal["reached"], goal["metric"]
     if found["target"] is None:
         values = [m[metric] for r in unfailed(records) for m in r.history if metric in m]
-        most = f", the most is {number(max(values))}" if values else ""
+        word, best = ("least", min) if mode_of(metric) == "min" else ("most", max)
+        most = f", the {word} is {number(best(values))}" if values else ""
         return f"target {places(goal['target'])} of {metric} not reached{most}"
     text = f"target {places(goal['target'])} of {metric} {_reached_text(found['target'])}"
     if "stretch" not in found:
