@@ -192,6 +192,7 @@ def test_without_any_list_every_image_is_taken(tmp_path: Path) -> None:
         tmp_path / "cache",
         task="classification",
         data={"format": "class_folders", "classes": ["apple", "bread"]},
+        fixed={"architecture": "narrow", "image_size": 32, "batch_size": 4},
     )
     data = other_data(study.data, tmp_path / "dishes", tmp_path / "cache", "test")
     assert len(data.indices("test")) == 6
