@@ -43,7 +43,7 @@ def classification(classes: Sequence[str] = ("apple", "bread", "curry"), **chang
     values: dict[str, Any] = {
         "task": "classification",
         "data": {"format": "class_folders", "classes": tuple(classes)},
-        "fixed": {"image_size": 64, "crop_size": 64},
+        "fixed": {"image_size": 64},
     }
     return study(**values | changes)
 
