@@ -259,14 +259,14 @@ class Sampled:
         images = max(1, len(data.indices(SPLIT)))
         self.pixels = max(1, VALUES // (each * images))
 
-    def __call__(self, member: Trained, name: str, index: int) -> Tensor:
-        logits = self.source(member, name, index)
+    def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
+        logits = self.source(member, name, indices)
         if member.folder in {one.folder for one in self.model.members}:
             ignored = self.model.task.ignore_index
-            rows, truth = sample(logits.cpu(), target_of(self.data, index), self.pixels, ignored)
+            rows, truth = sample(logits.cpu(), target_of(self.data, indices), self.pixels, ignored)
             # A copy: a view would keep the whole image.
-            self.kept[member.folder, name][index] = rows.clone()
-            self.targets[index] = truth.clone()
+            self.kept[member.folder, name][indices[0]] = rows.clone()
+            self.targets[indices[0]] = truth.clone()
         return logits
 
     def per_image(self, model: Model) -> float | None:
@@ -281,9 +281,10 @@ class Sampled:
 
     def truth(self) -> tuple[Tensor, Tensor]:
         """Return the class of each row, (P,), and the number of its image."""
+        if not self.data.cache.segmented:
+            truth = torch.cat(list(self.targets.values()))
+            return truth, torch.arange(len(truth))
         numbers = [torch.full_like(ids, at) for at, ids in enumerate(self.targets.values())]
-        if not numbers:
-            return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
         return torch.cat(list(self.targets.values())), torch.cat(numbers)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -26,13 +26,17 @@ from raysearch.training.metrics import build_metrics
 from raysearch.training.trained import Trained
 
 PIXELS, ALL_PIXELS = 2048, 2**20  # Calibration looks at so many of an image, and of all images.
+BATCH = 32  # Of classified images.
 
 
 class Source(Protocol):
     """Where answers come from."""
 
-    def __call__(self, member: Trained, name: str, index: int) -> Tensor:
-        """Return a member's logits (1, K, ...) of a view of the image at a place in the cache."""
+    def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
+        """Return a member's logits (N, K, ...) of a view of the images at places in the cache.
+
+        Masks are asked about one image at a time.
+        """
 
     def per_image(self, model: Model) -> float | None:
         """Return the seconds of a model on one image; None where no network was asked."""
@@ -67,13 +71,14 @@ class Asked:
         self.data, self.device = data, device
         self.seconds: dict[tuple[Path, str], list[float]] = defaultdict(list)
 
-    def __call__(self, member: Trained, name: str, index: int) -> Tensor:
-        image = as_tensor(workable(self.data.cache.image(index)))[None]
+    def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
+        images = [as_tensor(workable(self.data.cache.image(index))) for index in indices]
         began = time.perf_counter()
-        logits = view(member, image, name)
+        logits = view(member, images, name)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        self.seconds[member.folder, name].append(time.perf_counter() - began)
+        seconds = (time.perf_counter() - began) / len(indices)
+        self.seconds[member.folder, name].append(seconds)
         return logits
 
     def per_image(self, model: Model) -> float:
@@ -89,10 +94,11 @@ class Stored:
         self.found = found
         self.positions = {index: at for at, index in enumerate(data.indices(split))}
 
-    def __call__(self, member: Trained, name: str, index: int) -> Tensor:
+    def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
         if name != IDENTITY:
             raise ValueError(f"{name} is not kept on disk")
-        return as_logits(self.found[member.folder].image(self.positions[index]))
+        found = self.found[member.folder]
+        return as_logits(torch.cat([found.image(self.positions[index]) for index in indices]))
 
     def per_image(self, model: Model) -> None:
         return None
@@ -104,28 +110,31 @@ def measure(
 ) -> dict[str, Measured]:
     """Measure models that share members: each member is asked once about each view of an image.
 
-    Memory holds one image's answers, whatever the number of images.
+    Memory holds the answers of one image, or of a batch of classified ones.
     """
     meters = {name: _Meter(model, len(data.indices(split))) for name, model in models.items()}
     groups: dict[Any, list[str]] = defaultdict(list)
     for name, model in models.items():
         groups[_mixing(model)].append(name)
-    for index in data.indices(split):
-        target = target_of(data, index)
-        for names, said in zip(
-            groups.values(), _mix([models[n[0]] for n in groups.values()], index, source),
-            strict=True,
-        ):  # fmt: skip
+    asked = [models[names[0]] for names in groups.values()]
+    for indices in _batches(data, split):
+        target = target_of(data, indices)
+        for names, said in zip(groups.values(), _mix(asked, indices, source), strict=True):
             for name in names:
                 meters[name].update(said, target.to(said.device))
     return {name: m.measured(source.per_image(m.model)) for name, m in meters.items()}
 
 
-def target_of(data: Data, index: int) -> Tensor:
-    """Return the class ids of an image's pixels, int64 (H, W), or its own, ()."""
+def target_of(data: Data, indices: Sequence[int]) -> Tensor:
+    """Return the class ids of images, int64 (N,), or of one image's pixels, (1, H, W)."""
     if not data.cache.segmented:
-        return torch.tensor(data.cache.label(index))
-    return torch.from_numpy(np.array(data.cache.mask(index))).long()
+        return torch.tensor([data.cache.label(index) for index in indices])
+    return torch.from_numpy(np.stack([data.cache.mask(index) for index in indices])).long()
+
+
+def _batches(data: Data, split: str) -> list[tuple[int, ...]]:
+    indices, size = data.indices(split), 1 if data.cache.segmented else BATCH
+    return [indices[first : first + size] for first in range(0, len(indices), size)]
 
 
 def _mixing(model: Model) -> tuple[Any, ...]:
@@ -134,14 +143,14 @@ def _mixing(model: Model) -> tuple[Any, ...]:
     return folders, model.weights, model.vote, model.tta, model.temperature
 
 
-def _mix(models: list[Model], index: int, source: Source) -> list[Tensor]:
-    """Return each model's probabilities of an image, (1, K, ...)."""
+def _mix(models: Sequence[Model], indices: Sequence[int], source: Source) -> list[Tensor]:
+    """Return each model's probabilities, (N, K, ...)."""
     members = {m.folder: m for model in models for m in model.members}
     sums: list[Tensor | None] = [None] * len(models)
     for folder, member in members.items():
         asking = [m for m in models if folder in {one.folder for one in m.members}]
         names = dict.fromkeys(name for model in asking for name in model.tta)
-        logits = {name: source(member, name, index) for name in names}
+        logits = {name: source(member, name, indices) for name in names}
         for at, model in enumerate(models):
             for own, weight in zip(model.members, model.weights, strict=True):
                 if own.folder == folder:
@@ -163,13 +172,14 @@ class _Meter:
         self.truth: list[Tensor] = []
 
     def update(self, said: Tensor, target: Tensor) -> None:
-        """Count one image: probabilities (1, K, ...) and the truth (...)."""
+        """Count images: probabilities (N, K, ...) and the truth (N, ...)."""
         pixels, truth = sample(said, target, self.pixels, self.task.ignore_index)
         self.said.append(pixels.cpu())
         self.truth.append(truth.cpu())
         logits = as_logits(self._cleaned(said))
         self.metrics.update(logits, target)
-        self.tallies.update(logits, target)
+        for one, truth in zip(logits.split(1), target, strict=True):
+            self.tallies.update(one, truth)
 
     def _cleaned(self, said: Tensor) -> Tensor:
         """Be certain of the classes that post-processing has changed."""
@@ -193,9 +203,14 @@ class _Meter:
 
 
 def sample(said: Tensor, target: Tensor, pixels: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Return evenly spaced labelled pixels of an image: (P, K) of (1, K, ...), and ids (P,)."""
-    if target.dim() == 0:
-        return said, target.view(1)
+    """Return rows (P, K) and ids (P,): of whole images all, of one image evenly spaced pixels.
+
+    Args:
+        said: (N, K), or (1, K, H, W).
+        target: (N,), or (1, H, W), of which ignored pixels are left out.
+    """
+    if target.dim() == 1:
+        return said, target
     rows, truth = said[0].flatten(1), target.flatten()
     step = max(1, len(truth) // pixels)
     rows, truth = rows[:, step // 2 :: step].T, truth[step // 2 :: step]

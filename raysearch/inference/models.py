@@ -1,7 +1,7 @@
 """One or several trained networks as a single model: whole images in, probabilities out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -103,17 +103,35 @@ class Model:
         return torch.from_numpy(cleaned).long().to(ids.device)
 
 
-def view(trained: Trained, images: Tensor, name: str) -> Tensor:
-    """Return logits at native size of images in another position, turned back."""
+def view(trained: Trained, images: Tensor | Sequence[Tensor], name: str) -> Tensor:
+    """Return logits at native size of images in another position, turned back.
+
+    Args:
+        images: (C, h, w) each; of one size where pixels are classified.
+    """
     transform = TRANSFORMS[name]
-    logits = native_logits(trained, transform.apply(images))
+    changed = [transform.apply(image) for image in images]
+    logits = native_logits(trained, changed)
     return transform.undo(logits) if trained.task.segments else logits
 
 
-def native_logits(trained: Trained, images: Tensor) -> Tensor:
+def native_logits(trained: Trained, images: Tensor | Sequence[Tensor]) -> Tensor:
     """Return logits (N, K, h, w) or (N, K) of whole images, prepared as in validation.
 
     Masks are found at the recipe's image_size, and brought to the images' own size.
+
+    Args:
+        images: (N, C, h, w) as stored: uint8 or float32.
+    """
+    logits = network_logits(trained, images)
+    shape = images[0].shape[-2:]
+    if not trained.task.segments or logits.shape[-2:] == shape:
+        return logits
+    return interpolate(logits, shape, mode="bilinear", align_corners=False)
+
+
+def network_logits(trained: Trained, images: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return logits (N, K, h', w') at the size that the network sees images in, or (N, K).
 
     Args:
         images: (N, C, h, w) as stored: uint8 or float32.
@@ -125,13 +143,9 @@ def native_logits(trained: Trained, images: Tensor) -> Tensor:
     if not trained.task.segments:
         squares = [as_tensor(for_evaluation(array, size or SIZE)) for array in arrays]
         return trained.logits(torch.stack(squares).to(device))
-    shape = (int(images.shape[-2]), int(images.shape[-1]))
-    height, width = fitted(shape, size)
+    height, width = fitted(images[0].shape[-2:], size)
     asked = torch.stack([as_tensor(prepared(array, (height, width))) for array in arrays])
-    logits = trained.logits(asked.to(device))[..., :height, :width]
-    if (height, width) == shape:
-        return logits
-    return interpolate(logits, shape, mode="bilinear", align_corners=False)
+    return trained.logits(asked.to(device))[..., :height, :width]
 
 
 def load_model(path: Path, device: torch.device | None = None) -> Model:

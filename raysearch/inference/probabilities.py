@@ -88,6 +88,12 @@ class Probabilities:
             one = one[:, step // 2 :: step, step // 2 :: step]
         return torch.from_numpy(one.astype(np.float32))[None]
 
+    def rows(self, positions: range) -> Tensor:
+        """Return what is said of whole images that follow each other, float32 (N, K)."""
+        begin, end = self.offsets[positions[0]], self.offsets[positions[-1] + 1]
+        rows = np.load(self.path, mmap_mode="r")[begin:end].astype(np.float32)
+        return torch.from_numpy(rows).view(len(positions), -1)
+
 
 def as_logits(probabilities: Tensor) -> Tensor:
     """Return logits whose softmax is these probabilities."""

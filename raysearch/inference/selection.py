@@ -96,8 +96,8 @@ class Scorer:
         weights /= weights.sum(1, keepdim=True)
         used = weights.any(0).nonzero().flatten().tolist()
         metrics = [build_metrics(self.task) for _ in asked]
-        for position in range(len(self.indices)):
-            said, target = self._image(position, used)
+        for positions in self._batches():
+            said, target = self._said(positions, used)
             flat = said.flatten(1)
             for first in range(0, len(asked), BLOCK):
                 rows = slice(first, first + BLOCK)
@@ -109,19 +109,30 @@ class Scorer:
         # Only a threshold asks for more than the order of the classes.
         logits = as_logits(means) if self.task.binary else means
         for one, mean in zip(metrics, logits, strict=True):
-            one.update(mean[None], target)
+            one.update(mean[None] if self.task.segments else mean, target)
 
-    def _image(self, position: int, used: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return what candidates say of an image, (C, K, h, w) or (C, K), and the truth."""
-        index, shape = self.indices[position], self.found[0].shapes[position]
-        if len(shape) == 1:
-            target = torch.tensor(self.data.cache.label(index))
-            step = 1
-        else:
-            step = max(1, math.ceil(math.sqrt(math.prod(shape) / VALUES)))
-            mask = self.data.cache.mask(index)[step // 2 :: step, step // 2 :: step]
-            target = torch.from_numpy(np.array(mask))
-        return torch.cat([self.found[at].image(position, step) for at in used]), target
+    def _batches(self) -> list[range]:
+        """Return the positions that are read together: one mask, or many whole images."""
+        count = len(self.indices)
+        size = 1 if self.task.segments else max(1, VALUES // self.task.num_classes)
+        return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+    def _said(self, positions: range, used: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return what candidates say, and the truth.
+
+        Of one mask they are (C, K, h, w) and (h, w), on the grid; of N images (C, N, K) and (N,).
+        """
+        if not self.task.segments:
+            labels = [self.data.cache.label(self.indices[at]) for at in positions]
+            return torch.stack([self.found[at].rows(positions) for at in used]), torch.tensor(
+                labels
+            )
+        position = positions[0]
+        shape = self.found[0].shapes[position]
+        step = max(1, math.ceil(math.sqrt(math.prod(shape) / VALUES)))
+        mask = self.data.cache.mask(self.indices[position])[step // 2 :: step, step // 2 :: step]
+        said = torch.cat([self.found[at].image(position, step) for at in used])
+        return said, torch.from_numpy(np.array(mask))
 
     def disagreement(self, members: Sequence[int]) -> float:
         """Return the share of pixels, or images, that two members tell apart, mean over pairs."""
@@ -129,10 +140,10 @@ class Scorer:
         if not pairs:
             return 0.0
         differs, total = 0.0, 0
-        for position in range(len(self.indices)):
-            said, target = self._image(position, members)
+        for positions in self._batches():
+            said, target = self._said(positions, members)
             known = target != self.task.ignore_index if self.task.segments else target == target
-            classes = said.argmax(1)
+            classes = said.argmax(1 if self.task.segments else 2)
             total += int(known.sum()) * len(pairs)
             for one, two in pairs:
                 differs += ((classes[one] != classes[two]) & known).sum().item()

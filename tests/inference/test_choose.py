@@ -210,6 +210,8 @@ def test_classified_images_make_an_ensemble(tmp_path: Path) -> None:
     best = max(one.metrics["top1"] for one in found)
     assert chosen.validation[MODEL].metrics["top1"] >= best - 1e-9
     assert "top5" in chosen.validation["single"].metrics
+    alone = choose(found[:1], data, study.what, study.objective, Limits(), CPU)
+    assert alone.tried["temperature"]["gain"] != 0
     tested = measure(chosen.rows, data, "test", Asked(data, CPU))
     assert len(tested["single"].tallies) == 6
     assert tested["ensemble"].tallies.difference(tested["single"].tallies).keys() >= {"top1"}

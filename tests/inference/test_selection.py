@@ -212,7 +212,7 @@ def test_large_images_are_looked_at_on_a_grid(
     whole = Scorer(found, data, "val", study.what, "pixel_accuracy")([(1, 1)])[0]
     monkeypatch.setattr(selection, "VALUES", 1200)
     thinned = Scorer(found, data, "val", study.what, "pixel_accuracy")
-    said, target = thinned._image(0, [0, 1])
+    said, target = thinned._said(range(1), [0, 1])
     assert said.shape[2:] == target.shape
     assert said[0].numel() <= 1200
     assert thinned([(1, 1)])[0] == pytest.approx(whole, abs=0.1)
