@@ -127,13 +127,18 @@ def test_a_page_needs_nothing_else_and_shows_every_part(searched: RunFolder) -> 
 
 
 def test_a_validation_figure_is_called_one(searched: RunFolder) -> None:
-    told = headline(read_known(searched))
+    known = read_known(searched)
+    told = headline(known)
+    assert f"<code>python -m raysearch.evaluate {known.run.name}</code>" in (
+        write_report(searched).read_text()
+    )
     assert (told.value, told.label, told.sure) == ("0.466", "miou on validation images", False)
     assert any("test split has not been opened" in words for words in told.cautions)
     text = " ".join(told.sentences)
     assert "4 trials of 2 architectures" in text
-    assert "1 were cut by ASHA" in text
-    assert "0.155 better than the best of 1 start points (trial 0, 0.311 in 3 epochs)" in text
+    assert "1 was cut by ASHA" in text
+    assert "0.155 better than the best start point" in text
+    assert "(trial 0, 0.311 in 3 epochs; 1 in all)" in text
     assert "predicting background alone scores 0.100" in text
 
 

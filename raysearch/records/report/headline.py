@@ -8,11 +8,11 @@ from raysearch.records.report.known import Known
 from raysearch.records.terminal.text import duration, states_text
 
 STATES = {
-    "completed": "ran to their end",
-    "pruned": "were cut by ASHA",
-    "stopped": "were stopped when the search ended",
-    "failed": "failed",
-    "running": "are still running",
+    "completed": ("ran to its end", "ran to their end"),
+    "pruned": ("was cut by ASHA", "were cut by ASHA"),
+    "stopped": ("was stopped when the search ended", "were stopped when the search ended"),
+    "failed": ("failed", "failed"),
+    "running": ("is still running", "are still running"),
 }
 SMALL = 100  # Images: below these an interval is wide whatever the network.
 
@@ -73,12 +73,12 @@ def _searched(known: Known) -> str:
     took = f" in {duration(seconds)}" if seconds else ""
     device = known.summary.get("device")
     where = f" on {device}" if device else ""
-    ends = [
-        f"{count} {STATES[state]}" for state, count in count_states(known.records).items() if count
-    ]
+    counts = {state: n for state, n in count_states(known.records).items() if n}
+    ends = [f"{count} {STATES[state][count > 1]}" for state, count in counts.items()]
     kinds = "1 architecture" if len(networks) == 1 else f"{len(networks)} architectures"
     trials = "1 trial" if len(known.records) == 1 else f"{len(known.records)} trials"
-    return f"{trials} of {kinds} were trained{took}{where}: {', '.join(ends)}."
+    verb = "was" if len(known.records) == 1 else "were"
+    return f"{trials} of {kinds} {verb} trained{took}{where}: {', '.join(ends)}."
 
 
 def _found(known: Known) -> list[str]:
@@ -132,9 +132,9 @@ def _compared(known: Known) -> list[str]:
     elif starts:
         first = starts[0]
         told.append(
-            f"That is {abs(best.value - (first.value or 0.0)):.3f} better than the best of "
-            f"{len(starts)} start points (trial {first.number}, {three(first.value)} in "
-            f"{first.epochs} epochs)."
+            f"That is {abs(best.value - (first.value or 0.0)):.3f} better than the best start "
+            f"point that the study brought along (trial {first.number}, {three(first.value)} in "
+            f"{first.epochs} epochs; {len(starts)} in all)."
         )
     return told
 

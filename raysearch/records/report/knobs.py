@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
@@ -44,6 +46,8 @@ def slice_plots(compared: Comparison, metric: str, first: Sequence[str]) -> list
             _style_slices(panels, metric)
             for panel in panels:
                 panel.set_ylim(low, high)
+                for dots in panel.collections:
+                    dots.set_clim(0, len(compared.trials) - 1)
             pictures.append(embedded(f"{metric} over {', '.join(row)}", _saver(panels[0].figure)))
     return pictures
 
@@ -63,6 +67,7 @@ def parallel_plot(compared: Comparison, metric: str, first: Sequence[str]) -> Pi
         axes = plot_parallel_coordinate(compared.study, params=shared, target_name=metric)
         drawn: Any = axes.figure
         _style_parallel(drawn, axes, metric)
+        _best_on_top(axes.collections[0], compared)
         return embedded(f"{metric} and {', '.join(shared)} of every trial", _saver(drawn))
 
 
@@ -122,7 +127,8 @@ def _style_slices(panels: "Sequence[Axes]", metric: str) -> None:
         if any(text and not _is_number(text) for text in labels):
             axes.set_xticks(axes.get_xticks(), [_shortened(text) for text in labels])
             axes.tick_params(axis="x", rotation=25)
-            axes.margins(x=0.2)
+            first, last = min(axes.get_xticks()), max(axes.get_xticks())
+            axes.set_xlim(first - 0.12 * (last - first), last + 0.12 * (last - first))
             for label in axes.get_xticklabels():
                 label.set_horizontalalignment("right")
                 label.set_rotation_mode("anchor")
@@ -156,6 +162,21 @@ def _style_parallel(drawn: Figure, axes: "Axes", metric: str) -> None:
     shown = [metric, *(_broken(name) for name in names[1:])]
     axes.set_xticks(axes.get_xticks(), shown, ha="center")
     _style_bar(drawn, others, metric)
+
+
+def _best_on_top(lines: Any, compared: Comparison) -> None:
+    """Draw the lines of better trials darker and above the others; no line is as pale as paper."""
+    from matplotlib import colormaps
+    from optuna.study import StudyDirection
+
+    upwards = compared.study.direction == StudyDirection.MAXIMIZE
+    values, segments = np.asarray(lines.get_array()), lines.get_segments()
+    order = np.argsort(values if upwards else -values)
+    lines.set_segments([segments[place] for place in order])
+    lines.set_array(values[order])
+    shades = np.linspace(0.2, 1.0, 256)
+    lines.set_cmap(ListedColormap(colormaps["Blues"](shades if upwards else shades[::-1])))
+    lines.set_linewidth(1.1)
 
 
 def _style_bar(drawn: Any, panels: "Sequence[Axes]", title: str) -> None:

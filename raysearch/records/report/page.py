@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from raysearch.records import confusion, pictures
@@ -35,10 +36,20 @@ def write_report(run: RunFolder, path: Path | None = None) -> Path:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["coded"] = _coded
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     path = path or run.path / NAME
     write_text(path, template.render(**_values(known)))
     return path
+
+
+def _coded(text: str) -> Markup:
+    """Commands between backticks as code, everything else escaped."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part
+        for place, part in enumerate(parts)
+    )
 
 
 def _values(known: Known) -> dict[str, Any]:
