@@ -113,8 +113,14 @@ def _try(function: Callable[..., Any], *arguments: Any) -> Any:
 def _stored_shape(reader: Reader, sample: Sample) -> Shape:
     """Return (height, width) in the cache: a classified image is reduced to data.cache_side."""
     height, width = reader.shape(sample)
-    side = reader.data.cache_side
-    if side is None or not isinstance(sample.target, int) or min(height, width) <= side:
+    side = reader.data.cache_side if isinstance(sample.target, int) else None
+    return reduced((height, width), side)
+
+
+def reduced(shape: Shape, side: int | None) -> Shape:
+    """Return (height, width) with the shorter one no longer than a side; None keeps both."""
+    height, width = shape
+    if side is None or min(height, width) <= side:
         return height, width
     scale = side / min(height, width)
     return round(height * scale), round(width * scale)
@@ -133,7 +139,7 @@ def decode(reader: Reader, sample: Sample, shape: Shape) -> Decoded:
     gaps = np.isnan(image) if image.dtype.kind == "f" else None
     no_data = float(gaps.mean()) if gaps is not None else 0.0
     if gaps is not None and no_data:
-        image = _filled(image, gaps)
+        image = filled(image, gaps)
     classes = len(reader.data.classes)
     if isinstance(sample.target, int):
         counts = [int(number == sample.target) for number in range(classes)]
@@ -150,7 +156,7 @@ def decode(reader: Reader, sample: Sample, shape: Shape) -> Decoded:
     return Decoded(image, mask, weight, pixels[:classes].tolist(), no_data)
 
 
-def _filled(image: NDArray[Any], gaps: NDArray[np.bool_]) -> NDArray[Any]:
+def filled(image: NDArray[Any], gaps: NDArray[np.bool_]) -> NDArray[Any]:
     """Put the mean of the image's band into its gaps, and 0 where a band has nothing else."""
     known = (~gaps).sum(axis=(0, 1))
     means = np.where(gaps, 0, image).sum(axis=(0, 1)) / np.maximum(known, 1)

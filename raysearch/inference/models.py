@@ -67,11 +67,12 @@ class Model:
         return self.members[0].task
 
     @torch.inference_mode()
-    def probabilities(self, images: Tensor) -> Tensor:
+    def probabilities(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Return float32 (N, K, h, w), or (N, K) of whole images, on the members' device.
 
         Args:
-            images: (N, C, h, w) as stored: uint8 or float32, at their own size.
+            images: (N, C, h, w) as stored: uint8 or float32, at their own size; of several sizes
+                where whole images are classified.
         """
         total: Tensor | None = None
         for member, weight in zip(self.members, self.weights, strict=True):
