@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from raysearch.config import Study
 from raysearch.errors import RunError
@@ -10,8 +9,6 @@ from raysearch.records.leaderboard import best_trial
 from raysearch.records.run_folder import RunFolder, find_run, find_runs
 from raysearch.records.trial_record import TrialRecord
 from raysearch.study import load_study, single
-
-TIMES = ("seconds", "_s", "time", "began", "share", "memory_mb", "per_second")  # Of no two runs.
 
 
 @dataclass(frozen=True)
@@ -64,23 +61,23 @@ def _run(output: Path | str, name: str) -> RunFolder:
     return by_id[0] if by_id else find_run(output, name)
 
 
-def difference(before: TrialRecord, again: TrialRecord, metric: str) -> str:
-    """Say in one sentence whether the epochs that both have trained came to the same figures."""
-    told = {m["epoch"]: m for m in before.history}
+def difference(before: TrialRecord, again: TrialRecord, study: Study) -> str:
+    """Say in one sentence whether the epochs that both have trained came to the same figures.
+
+    Compared are the losses and every score, to the last digit.
+    """
+    told, metric = {m["epoch"]: m for m in before.history}, study.objective.metric
     shared = [(told[m["epoch"]], m) for m in again.history if m["epoch"] in told]
     if not shared:
         return f"trial {before.number} has no epoch to compare with"
-    unlike = [new["epoch"] for old, new in shared if _figures(old) != _figures(new)]
-    which = f"trial {before.number} of {len(shared)} epochs"
-    if not unlike:
-        return f"the same figures as {which}, to the last digit"
-    apart = max(abs(old.get(metric, 0.0) - new.get(metric, 0.0)) for old, new in shared)
-    return (
-        f"other figures than {which}, first at epoch {unlike[0]}: {metric} is apart by up to "
-        f"{apart:.2g}; another machine, other versions or other threads round otherwise"
-    )
-
-
-def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What training and validation came to, without what was spent on them."""
-    return {key: value for key, value in metrics.items() if not key.endswith(TIMES)}
+    which = f"trial {before.number} in {len(shared)} epochs"
+    for old, new in shared:
+        unlike = [key for key in study.what.metrics if old.get(key) != new.get(key)]
+        if unlike:
+            apart = max(abs(o.get(metric, 0.0) - n.get(metric, 0.0)) for o, n in shared)
+            return (
+                f"other figures than {which}, first {unlike[0]} at epoch {new['epoch']}; {metric} "
+                f"is apart by up to {apart:.2g}. Another machine, other versions or other threads "
+                "round otherwise"
+            )
+    return f"the same figures as {which}, to the last digit"

@@ -218,8 +218,7 @@ def _repeated_text(repeated: Repeated | None) -> str | None:
 def _compare(run: RunFolder, repeated: Repeated | None) -> None:
     """Say whether a repeated trial came out the same; nothing where none was repeated or begun."""
     if repeated and run.numbers():
-        metric = repeated.study.objective.metric
-        told = difference(repeated.record, run.trial(run.numbers()[0]), metric)
+        told = difference(repeated.record, run.trial(run.numbers()[0]), repeated.study)
         make_console().print(f"[bold]repetition:[/] {escape(told)}", soft_wrap=True)
 
 
