@@ -11,6 +11,9 @@ COMMANDS = {
     "check": "look a data set over before anything is spent on it",
     "tune": "search for the best model of a study",
     "evaluate": "measure a search's best trial on its test split, or on other images",
+    "predict": "write masks or classes of new images",
+    "report": "write one HTML page about a search",
+    "ensemble": "make the best model of a search's trials together, and measure it",
     "runs": "list, show, stop and clean runs",
 }
 

@@ -14,12 +14,16 @@ from raysearch.config import Recipe, Study, outer
 from raysearch.errors import ConfigError, RaysearchError, RunError
 from raysearch.records.kept import best_folder, best_folders
 from raysearch.records.leaderboard import loss_text, ranked
+from raysearch.records.repeat import find_trial
 from raysearch.records.run_folder import RunFolder, find_run
 from raysearch.records.terminal import make_console
 from raysearch.study import checked, load_study, parse_value, profile_names, read_yaml
 
 BAD_INPUT, INTERRUPTED = 2, 130
 START_POINTS = 5
+CHANGING = (
+    "splits", "profile", "epochs", "changes", "start_from", "seed", "init_from", "teachers",
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
     add("--resume", nargs="?", const="", metavar="RUN", help=finish)
     add("--one", nargs="*", metavar="KEY=VALUE", help="train a single configuration")
     add("--overfit-batch", action="store_true", help="learn one batch by heart")
+    again = "train a run's best trial, or RUN/trials/N, again: the same seed and split"
+    add("--repeat", metavar="RUN", help=again)
     return p
 
 
@@ -76,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, command: str) -> int:
     if options.resume is not None:
         return _resume(options, command)
+    if options.repeat is not None:
+        return _repeat(options, command)
     study = _study(options)
     from raysearch.search import session
 
@@ -97,14 +105,10 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 def _resume(options: argparse.Namespace, command: str) -> int:
     run = RunFolder.open(find_run(options.output, options.resume or _name(options.study)).path)
-    unusable = (
-        "data", "splits", "profile", "epochs", "changes", "launcher", "start_from", "seed",
-        "init_from", "teachers",
-    )  # fmt: skip
-    given = [name for name in unusable if getattr(options, name)]
+    given = [name for name in ("data", "launcher", *CHANGING) if getattr(options, name)]
     if given:
         raise ConfigError(
-            f"--{given[0].replace('_', '-')} changes what is searched and cannot be combined with "
+            f"{_flag(given[0])} changes what is searched and cannot be combined with "
             "--resume; start a new search with --start-from"
         )
     from raysearch.search import session
@@ -126,6 +130,47 @@ def _resume(options: argparse.Namespace, command: str) -> int:
         test_data=options.test_data,
     )
     return session.resume(run, study, job)
+
+
+def _repeat(options: argparse.Namespace, command: str) -> int:
+    """Train a recorded trial again, and say whether its figures came out the same."""
+    given = [name for name in ("trials", "minutes", *CHANGING) if getattr(options, name)]
+    if given:
+        raise ConfigError(
+            f"{_flag(given[0])} changes what is trained and cannot be combined with --repeat; "
+            "leave it out, or train a single configuration with --one"
+        )
+    again = find_trial(options.output, options.repeat)
+    study = again.study
+    if study.name != _name(options.study):
+        raise RunError(
+            f"{again.run.path}: is a search of '{study.name}', not of '{options.study}'; repeat it "
+            f"with `python -m raysearch.tune {study.name} --repeat {options.repeat}`"
+        )
+    if options.data:
+        study = checked(study, data=study.data.model_copy(update={"path": options.data.resolve()}))
+    if options.launcher:
+        resources = study.resources.model_copy(update={"launcher": options.launcher})
+        study = checked(study, resources=resources)
+    from raysearch.search import session
+
+    job = session.Job(
+        study,
+        options.output,
+        again.seed,
+        command,
+        options.study,
+        options.address,
+        again.run.info.get("replaced", {}),
+        test_data=options.test_data,
+        repeats=again,
+    )
+    return session.begin(job)
+
+
+def _flag(name: str) -> str:
+    """An option as it is typed."""
+    return "--" + {"changes": "set", "teachers": "teacher"}.get(name, name.replace("_", "-"))
 
 
 def _chosen(profile: str) -> str:

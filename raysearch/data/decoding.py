@@ -128,8 +128,14 @@ def _try(function: Callable[..., Any], *arguments: Any) -> Any:
 def _stored_shape(reader: Reader, sample: Sample) -> Shape:
     """Return (height, width) in the cache: a classified image is reduced to data.cache_side."""
     height, width = reader.shape(sample)
-    side = reader.data.cache_side
-    if side is None or not isinstance(sample.target, int) or min(height, width) <= side:
+    side = reader.data.cache_side if isinstance(sample.target, int) else None
+    return reduced((height, width), side)
+
+
+def reduced(shape: Shape, side: int | None) -> Shape:
+    """Return (height, width) with the shorter one no longer than a side; None keeps both."""
+    height, width = shape
+    if side is None or min(height, width) <= side:
         return height, width
     scale = side / min(height, width)
     return round(height * scale), round(width * scale)
@@ -150,7 +156,7 @@ def decode(reader: Reader, sample: Sample, shape: Shape) -> Decoded:
     if not no_data:
         gaps = None
     if gaps is not None:
-        image = _filled(image, gaps)
+        image = filled(image, gaps)
     classes = len(reader.data.classes)
     if isinstance(sample.target, int):
         image = resize_image(image, shape)
@@ -170,7 +176,7 @@ def decode(reader: Reader, sample: Sample, shape: Shape) -> Decoded:
     return Decoded(image, mask, weight, pixels[:classes], no_data, moments(image, gaps))
 
 
-def _filled(image: NDArray[Any], gaps: NDArray[np.bool_]) -> NDArray[Any]:
+def filled(image: NDArray[Any], gaps: NDArray[np.bool_]) -> NDArray[Any]:
     """Put the mean of the image's band into its gaps, and 0 where a band has nothing else."""
     _, means, _ = moments(image, gaps)
     return np.where(gaps, means.astype(image.dtype), image)

@@ -1,9 +1,24 @@
-"""Any image as a picture for the eye."""
+"""Any image as a picture for the eye, and the colours of classes."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Okabe and Ito (https://jfly.uni-koeln.de/color/), then the rest of Tol's muted scheme
+# (https://sronpersonalpages.nl/~pault/), for class 1 onwards. The background has no colour.
+BACKGROUND = "#f2f2f2"
+COLOURS = (
+    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7",
+    "#882255", "#44aa99", "#999933", "#332288", "#117733", "#cc6677", "#aa4499",
+)  # fmt: skip
+
+
+def class_colours(count: int) -> NDArray[np.float64]:
+    """Return the colours of classes, (count, 3) in 0..1; class 0 is the background, light grey."""
+    foreground = [COLOURS[index % len(COLOURS)] for index in range(count - 1)]
+    codes = [bytes.fromhex(colour[1:]) for colour in (BACKGROUND, *foreground)]
+    return np.array([list(code) for code in codes])[:count] / 255
 
 
 def for_display(image: NDArray[Any]) -> NDArray[np.uint8]:

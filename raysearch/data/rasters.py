@@ -35,6 +35,7 @@ DTYPES = {
     "float32": "float32",
     "float64": "float32",
 }
+CACHE_MB = 64
 DRIVERS = ("GTiff", "PNG", "JPEG", "BMP", "WEBP")
 IGNORED = ("ignore", None, NotGeoreferencedWarning, None, 0)
 _filters = threading.Lock()
@@ -204,3 +205,48 @@ def _ignore_missing_georeferences() -> None:
     with _filters:
         if IGNORED not in warnings.filters:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a file is a TIFF (or BigTIFF), by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+@contextmanager
+def created(
+    path: Path, like: Path | None, bands: int, shape: tuple[int, int], dtype: str, **profile: Any
+) -> Iterator[Any]:
+    """Write a compressed GeoTIFF, (bands, H, W), with the georeference of another raster.
+
+    Args:
+        like: the other raster; None leaves the georeference out.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    _ignore_missing_georeferences()
+    place = _georeference(like) if like is not None else {}
+    rpcs = place.pop("rpcs", None)
+    height, width = shape
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), rasterio.open(
+            path, "w", driver="GTiff", width=width, height=height, count=bands, dtype=dtype,
+            compress="deflate", bigtiff="if_safer", **place, **profile,
+        ) as raster:  # fmt: skip
+            if rpcs is not None:
+                raster.rpcs = rpcs
+            yield raster
+    except (OSError, RasterioError) as error:
+        raise DataError(f"{path}: cannot be written ({error})") from error
+
+
+def _georeference(path: Path) -> dict[str, Any]:
+    """A raster's coordinate system with its transform or its ground control points, and RPCs."""
+    with opened(path) as raster:
+        points, system = raster.gcps
+        placed = raster.crs is not None or not raster.transform.is_identity
+        if points and not placed:
+            return {"gcps": points, "crs": system, "rpcs": raster.rpcs}
+        place = {"crs": raster.crs, "rpcs": raster.rpcs}
+        return place | ({"transform": raster.transform} if placed else {})

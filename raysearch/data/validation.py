@@ -152,9 +152,9 @@ class ValidationSet(Dataset[ValidationBatch]):
         below, right = (-side % self.stride for side in size)
         images, labels = [], []
         for index in indices:
-            image = resize_image(self.cache.image(index), size)
+            image = prepared(self.cache.image(index), size, self.stride)
             label = resize_mask(self.cache.mask(index), size)
-            images.append(as_tensor(_pad(image, below, right)))
+            images.append(as_tensor(image))
             labels.append(
                 np.pad(label, ((0, below), (0, right)), constant_values=self.cache.ignore_index)
             )
@@ -201,7 +201,13 @@ def validation_batches(
     )
 
 
-def _pad(image: np.ndarray, below: int, right: int) -> np.ndarray:
+def prepared(image: np.ndarray, size: tuple[int, int], stride: int = STRIDE) -> np.ndarray:
+    """Resize (H, W, C) to a height and width, then pad at the right and below by mirroring.
+
+    Both sides become multiples of the stride.
+    """
+    image = resize_image(image, size)
+    below, right = (-side % stride for side in size)
     if not below and not right:
         return image
     return by_fours(

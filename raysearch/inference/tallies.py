@@ -72,14 +72,30 @@ class Tallies:
         pixels of one image are no independent observations. Empty for a single image, which says
         nothing of others.
         """
-        count = len(self.rows)
-        if count < 2:
+        return _ends(self._drawn(draws, seed)) if len(self.rows) > 1 else {}
+
+    def difference(
+        self, other: "Tallies", draws: int = DRAWS, seed: int = SEED
+    ) -> dict[str, tuple[float, float]]:
+        """Return 95 % intervals of these scores minus another network's on the same images.
+
+        Both are scored on the same drawn images (the paired bootstrap), so what makes an image easy
+        or hard for both falls out. Empty for a single image.
+        """
+        if len(self) != len(other):
+            raise ValueError(f"{len(self)} images are not those of {len(other)}")
+        if len(self) < 2:
             return {}
-        random, rows = np.random.default_rng(seed), np.stack(self.rows)
+        own, others = self._drawn(draws, seed), other._drawn(draws, seed)
+        return _ends({name: own[name] - others[name] for name in own if name in others})
+
+    def _drawn(self, draws: int, seed: int) -> Mapping[str, Floats]:
+        """The scores of data sets (draws,) of as many images, the same for the same seed."""
+        random, rows, count = np.random.default_rng(seed), np.stack(self.rows), len(self.rows)
         sizes = [min(BLOCK, draws - first) for first in range(0, draws, BLOCK)]
         even = np.full(count, 1 / count)
         sums = [random.multinomial(count, even, size).astype(np.float64) @ rows for size in sizes]
-        return _ends(self._scores(np.concatenate(sums)))
+        return self._scores(np.concatenate(sums))
 
     def wilson(self) -> dict[str, tuple[float, float]]:
         """Return Wilson's 95 % intervals of a classification's shares of right images."""

@@ -57,7 +57,7 @@ def evaluate_run(
     device = device or find_device()
     trained = load_trained(run.trial_folder(record.number), device)
     folder = cache_folder(study)
-    root = (data or _root(run, study)).resolve()
+    root = (data or data_root(run, study)).resolve()
     if data is None:
         opened = data_of_run(study.data, root, folder, info["data_digest"], run.splits_file)
     else:
@@ -79,7 +79,7 @@ def evaluate_run(
     }
     path = run.path / told["file"]
     if path == run.test_file:
-        told |= _openings(path, told)
+        told |= openings(path, told)
     write_json(path, told)
     return told
 
@@ -114,7 +114,12 @@ def _chosen(run: RunFolder, study: Study, number: int | None) -> TrialRecord:
     return run.trial(number)
 
 
-def _root(run: RunFolder, study: Study) -> Path:
+def data_root(run: RunFolder, study: Study) -> Path:
+    """Return the folder of a search's data.
+
+    Raises:
+        RunError: the study names none.
+    """
     if study.data.path is None:
         raise RunError(f"{run.study_file}: names no data.path; name the folder with --data DIR")
     return study.data.path
@@ -143,8 +148,13 @@ def _measured(found: Evaluation, trained: Trained, study: Study) -> dict[str, An
     }
 
 
-def _openings(path: Path, told: Mapping[str, Any]) -> dict[str, Any]:
-    """How often the test split has been looked at, and by which command each time."""
+def openings(path: Path, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how often the test split has been looked at, and by which command each time.
+
+    Args:
+        path: of test.json.
+        told: of this opening: when, trial and command.
+    """
     before = read_json(path).get("openings", []) if path.is_file() else []
-    openings = [*before, {key: told[key] for key in ("when", "trial", "command")}]
-    return {"opened": len(openings), "openings": openings}
+    known = [*before, {key: told[key] for key in ("when", "trial", "command")}]
+    return {"opened": len(known), "openings": known}

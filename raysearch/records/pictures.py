@@ -21,7 +21,8 @@ FADED = ("pruned", "failed", "stopped")
 def learning_curves(records: Sequence[TrialRecord], objective: Objective, path: Path) -> Path:
     """Draw the objective by epoch, one line a trial, one pair of axes an architecture.
 
-    Trials that were stopped early are faded; the best trial is drawn thick and named.
+    Trials that were stopped early are faded, with a cross where ASHA cut them and a dotted line at
+    each epoch where it cut any; the best trial is drawn thick and named.
     """
     names = list(dict.fromkeys(r.recipe.architecture for r in records if r.history)) or [""]
     best = best_trial(records, objective)
@@ -39,11 +40,12 @@ def learning_curves(records: Sequence[TrialRecord], objective: Objective, path: 
         _trial_lines(axes, mine, objective.metric, LINES[index % len(LINES)], best)
     whole = Line2D([], [], color=QUIET, linewidth=1.3, label="ran to its end")
     faded = Line2D([], [], color=QUIET, linewidth=1.1, alpha=0.35, label="stopped early")
+    cut = Line2D([], [], color=QUIET, linewidth=0, marker="x", ms=4, label="cut by ASHA")
     thick = Line2D([], [], color=INK, linewidth=2.4, label="best trial")
     drawn.legend(
-        handles=[whole, faded, thick],
+        handles=[whole, faded, *([cut] if any(map(_cut, records)) else []), thick],
         loc="outside lower center",
-        ncols=3,
+        ncols=4,
         frameon=False,
         fontsize=8,
     )
@@ -58,6 +60,8 @@ def _trial_lines(
     best: TrialRecord | None,
 ) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for epoch in sorted({record.history[-1]["epoch"] for record in records if _cut(record)}):
+        axes.axvline(epoch, color=QUIET, linewidth=0.7, linestyle=":", zorder=0.9)
     for record in records:
         epochs = [m["epoch"] for m in record.history]
         values = _series(record, metric)
@@ -66,8 +70,15 @@ def _trial_lines(
         marker = "o" if len(epochs) == 1 else None
         width, alpha = (2.6, 1.0) if first else (1.1, 0.35) if faded else (1.3, 0.9)
         axes.plot(epochs, values, color=colour, linewidth=width, alpha=alpha, marker=marker, ms=3)
+        if _cut(record):
+            axes.plot(epochs[-1], values[-1], "x", color=colour, ms=3.5, mew=0.9, alpha=0.7)
         if first and record.best_epoch is not None:
             _name_best(axes, record, colour)
+
+
+def _cut(record: TrialRecord) -> bool:
+    """Whether ASHA ended a trial after an epoch."""
+    return record.state == "pruned" and bool(record.history)
 
 
 def _name_best(axes: Axes, record: TrialRecord, colour: str) -> None:

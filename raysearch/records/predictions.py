@@ -48,7 +48,7 @@ def classified(answers: Sequence[Answer], classes: Sequence[str], path: Path) ->
 
 def _draw_answer(axes: Axes, answer: Answer, classes: Sequence[str]) -> None:
     right = answer.label == answer.prediction
-    axes.imshow(_three_bands(answer.image), interpolation="nearest")
+    axes.imshow(three_bands(answer.image), interpolation="nearest")
     said = f"{classes[answer.prediction]} {answer.probability:.0%}"
     axes.set_title(said, fontsize=9, color=RIGHT if right else WRONG, fontweight="bold")
     truth = "right" if right else f"it is {classes[answer.label]}"
@@ -68,7 +68,7 @@ def segmented(
         ignore_index: pixels of the label that do not count; white, and never an error.
     """
     colours = class_colours(len(classes))
-    strips = [_strip(panel, colours, ignore_index) for panel in panels]
+    strips = [in_a_row(panel, colours, ignore_index) for panel in panels]
     heights = [7.8 * strip.shape[0] / strip.shape[1] for strip in strips]
     drawn = figure(8.0, 0.75 + sum(heights))
     column = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -87,13 +87,13 @@ def segmented(
     return save(drawn, path)
 
 
-def _strip(panel: Panel, colours: NDArray[np.float64], ignored: int) -> NDArray[np.uint8]:
+def in_a_row(panel: Panel, colours: NDArray[np.float64], ignored: int) -> NDArray[np.uint8]:
     """Image, label, prediction and error in one row, a white gap between two."""
     image, label, prediction = panel
     height, width = label.shape
     strip = np.ones((height, round((4 + 3 * GAP) * width), 3))
     shown = (
-        _three_bands(image),
+        three_bands(image),
         _coloured(label, image, colours, ignored),
         _coloured(prediction, image, colours, ignored),
         _errors(image, label, prediction, ignored),
@@ -104,7 +104,7 @@ def _strip(panel: Panel, colours: NDArray[np.float64], ignored: int) -> NDArray[
     return (255 * strip).astype(np.uint8)
 
 
-def _three_bands(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+def three_bands(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The first three bands as colours in 0..1; fewer than three as grey."""
     bands = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, axis=-1)
     return bands / 255.0
@@ -112,7 +112,7 @@ def _three_bands(image: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """A pale grey image to lay colours on."""
-    grey = _three_bands(image).mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    grey = three_bands(image).mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     return 0.45 + 0.5 * grey
 
 

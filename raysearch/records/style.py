@@ -2,22 +2,16 @@
 
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+
+from raysearch.data.display import COLOURS as COLOURS
+from raysearch.data.display import class_colours as class_colours
 
 INK, QUIET, GRID = "#222222", "#6f6f6f", "#e6e6e6"
 WRONG, RIGHT = "#d6215b", "#1b7f4b"
 
-# Okabe and Ito (https://jfly.uni-koeln.de/color/), then the rest of Tol's muted scheme
-# (https://sronpersonalpages.nl/~pault/), for class 1 onwards. The background has no colour.
-COLOURS = (
-    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7",
-    "#882255", "#44aa99", "#999933", "#332288", "#117733", "#cc6677", "#aa4499",
-)  # fmt: skip
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
 
 
@@ -47,9 +41,3 @@ def save(drawn: Figure, path: Path) -> Path:
     drawn.savefig(aside, format="png")
     aside.replace(path)
     return path
-
-
-def class_colours(count: int) -> NDArray[np.float64]:
-    """Return the colours of classes, (count, 3) in 0..1; class 0 is the background, light grey."""
-    foreground = [COLOURS[index % len(COLOURS)] for index in range(count - 1)]
-    return np.array([to_rgb(colour) for colour in ("#f2f2f2", *foreground)])[:count]

@@ -20,10 +20,10 @@ from ray.tune.search import Searcher
 
 from raysearch.config import Study
 from raysearch.errors import ConfigError
+from raysearch.records.journal import START
 from raysearch.search.book import Book
 from raysearch.search.space import suggest, told
 
-START = "start"
 BEGUN = tuple(state for state in TrialState if state != TrialState.WAITING)
 
 

@@ -18,12 +18,14 @@ from raysearch import cluster
 from raysearch.config import Study, Task
 from raysearch.config.task import POSITIVE
 from raysearch.data import Data
+from raysearch.data.splits import read_splits
 from raysearch.errors import ConfigError, RaysearchError, RunError
 from raysearch.inference.evaluation import other_data
 from raysearch.models.weights import fetch
 from raysearch.records import leaderboard
 from raysearch.records.evaluation import cache_folder, evaluate_run
 from raysearch.records.gallery import draw_search
+from raysearch.records.repeat import Repeated, difference
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import (
     Network,
@@ -51,7 +53,7 @@ from raysearch.search.schedule import rungs
 from raysearch.search.sources import check_sources, check_unseen
 from raysearch.search.trial import Context
 from raysearch.study import load_study, to_yaml
-from raysearch.training.device import find_device
+from raysearch.training.device import describe_machine, find_device
 from raysearch.training.loop import Machine
 from raysearch.training.metrics import majority_share, scores
 from raysearch.training.overfit import LEARNED, overfit_batch
@@ -69,6 +71,7 @@ class Job:
         replaced: networks of the YAML that the profile has put others in place of.
         notes: what is said aloud before the plan.
         test_data: another folder of the study's format that the best trial is measured on.
+        repeats: the trial that is trained again, on the split that it was trained on.
     """
 
     study: Study
@@ -80,6 +83,7 @@ class Job:
     replaced: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     test_data: Path | None = None
+    repeats: Repeated | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,8 @@ def made_ready(job: Job) -> Iterator[Ready]:
     if job.test_data:
         other_data(study.data, job.test_data.resolve(), cache_folder(study), "test")
     prepared = prepare(study, job.seed, (*located, *begun_with))
+    if job.repeats:
+        prepared = replace(prepared, data=_as_then(job.repeats, prepared))
     check_data(study, prepared.data)
     unknown = check_unseen(study, prepared.data)
     study, notes = bring_weights(prepared.study, job.output.resolve() / "weights")
@@ -153,6 +159,21 @@ def made_ready(job: Job) -> Iterator[Ready]:
                 "leave it at auto, or set workers_per_trial: 1"
             )
         yield Ready(job, prepared, slots, parameters)
+
+
+def _as_then(repeated: Repeated, prepared: Prepared) -> Data:
+    """The data split as the repeated trial knew them.
+
+    Raises:
+        RunError: the files are no longer those that it was trained on.
+    """
+    found, known = prepared.data.digest, repeated.run.info["data_digest"]
+    if found != known:
+        raise RunError(
+            f"{prepared.root}: the files are not those that {repeated.run.name} was run on (digest "
+            f"{found}, not {known}); bring them back, or name their folder with --data"
+        )
+    return replace(prepared.data, splits=read_splits(repeated.run.splits_file))
 
 
 def plan(job: Job) -> int:
@@ -181,10 +202,24 @@ def begin(job: Job) -> int:
                 test_data=str(job.test_data.resolve()) if job.test_data else None,
                 findings=[finding.to_json() for finding in ready.prepared.findings],
                 versions={name: version(name) for name in PACKAGES},
+                machine=describe_machine(),
                 sessions=[],
+                repeats=_repeated_text(job.repeats),
             )
             code = _search(ready, run)
+            _compare(run, job.repeats)
     return _tested(run, ready.study, job) if code == 0 else code
+
+
+def _repeated_text(repeated: Repeated | None) -> str | None:
+    return f"{repeated.run.name}/trials/{repeated.record.number}" if repeated else None
+
+
+def _compare(run: RunFolder, repeated: Repeated | None) -> None:
+    """Say whether a repeated trial came out the same; nothing where none was repeated or begun."""
+    if repeated and run.numbers():
+        told = difference(repeated.record, run.trial(run.numbers()[0]), repeated.study)
+        make_console().print(f"[bold]repetition:[/] {escape(told)}", soft_wrap=True)
 
 
 def _tested(run: RunFolder, study: Study, job: Job) -> int:

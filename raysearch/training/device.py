@@ -1,5 +1,7 @@
 """The device a trial runs on, and how: precision, threads, memory."""
 
+import os
+import platform
 import random
 import re
 import resource
@@ -36,6 +38,19 @@ def find_device(index: int | None = None) -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def describe_machine() -> dict[str, str]:
+    """Return what figures of this machine may depend on, for the records."""
+    told = {
+        "Python": platform.python_version(),
+        "system": platform.platform(),
+        "processors": f"{os.cpu_count()} {platform.machine()}",
+    }
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+        told["GPUs"] = " + ".join(names)
+    return told
 
 
 def check_kernels(name: str, capability: tuple[int, int], architectures: Iterable[str]) -> None:

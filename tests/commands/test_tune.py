@@ -305,3 +305,32 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
 
 def test_an_unknown_study_is_answered_with_the_nearest(workplace: Workplace) -> None:
     assert "Did you mean 'animals'?" in workplace.tune(study="animal", code=2)
+
+
+def test_a_recorded_trial_is_repeated_to_the_same_figures(workplace: Workplace) -> None:
+    workplace.tune("--trials", "1", "--epochs", "2", "--seed", "5")
+    searched = workplace.latest.resolve()
+    first = workplace.history(0)
+    output = workplace.tune("--repeat", f"tiny/{searched.name}/trials/0")
+    assert workplace.latest.resolve() != searched
+    again = workplace.history(0)
+    for key in ("loss", "val_loss", "miou", "pixel_accuracy", "lowest_iou"):
+        assert [m[key] for m in again] == [m[key] for m in first], key
+    assert "the same figures as trial 0" in output
+    splits = [(folder / "splits.json").read_text() for folder in (searched, workplace.latest)]
+    assert splits[0] == splits[1]
+    told = RunFolder.read(workplace.latest).info
+    assert (told["repeats"], told["seed"]) == (f"tiny/{searched.name}/trials/0", 5)
+
+
+def test_a_repetition_takes_no_changes(workplace: Workplace) -> None:
+    run = RunFolder.create(workplace.path / "results", "tiny")
+    run.write("study.yaml", to_yaml(load_study("tiny.yaml")))
+    for arguments, words in {
+        ("--repeat", "tiny"): "no trial of it has a value",
+        ("--repeat", "tiny/latest/trials/3"): "has no trial 3",
+        ("--repeat", "tiny", "--epochs", "3"): "--epochs changes",
+        ("--repeat", "tiny", "--set", "fixed.batch_size=2"): "--set changes",
+        ("--repeat", "nothing"): "no search",
+    }.items():
+        assert words in workplace.tune(*arguments, code=2)

@@ -48,7 +48,12 @@ def searched(folder: Path, study: Study) -> RunFolder:
 
 
 def trained(
-    run: RunFolder, number: int, study: Study, weights: bool = True, **metrics: Any
+    run: RunFolder,
+    number: int,
+    study: Study,
+    weights: bool = True,
+    seed: int | None = None,
+    **metrics: Any,
 ) -> None:
     """A trial whose network has random weights and says that it had these metrics in validation."""
     recipe, task = study.recipe({}), study.what
@@ -59,7 +64,7 @@ def trained(
     run.end_trial(number, "completed", "max epochs", study.objective)
     if not weights:
         return
-    torch.manual_seed(number)
+    torch.manual_seed(number if seed is None else seed)
     network, normalise = (
         build(NETWORK, task),
         Normalisation(torch.zeros(3), torch.full((3,), 255.0)),

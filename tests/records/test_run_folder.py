@@ -7,6 +7,7 @@ import pytest
 
 from raysearch.errors import RunError
 from raysearch.records.files import read_json, write_text
+from raysearch.records.repeat import difference, find_trial
 from raysearch.records.run_folder import RunFolder, find_run, find_runs, point_latest
 from raysearch.study import load_study
 from tests.records import fakes
@@ -145,3 +146,25 @@ def test_latest_goes_with_the_last_run(tmp_path: Path) -> None:
     (tmp_path / "latest").symlink_to("gone")
     point_latest(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_repetition_is_compared_to_the_last_digit(run: RunFolder) -> None:
+    before = fakes.add_trial(run, 0, 0.5)
+    same, other = fakes.add_trial(run, 1, 0.5, started=5.0), fakes.add_trial(run, 2, 0.5 + 1e-9)
+    unbegun = fakes.add_trial(run, 3, 0.5, epochs=0)
+    assert "the same figures as trial 0 in 3 epochs" in difference(before, same, fakes.study())
+    assert "first miou at epoch 1" in difference(before, other, fakes.study())
+    assert "no epoch" in difference(before, unbegun, fakes.study())
+
+
+def test_a_trial_is_found_by_run_and_number(run: RunFolder) -> None:
+    fakes.add_trial(run, 0, 0.3)
+    fakes.add_trial(run, 1, 0.5, architecture="resnet")
+    for name in ("animals", run.name, run.info["id"], str(run.path)):
+        assert find_trial(run.output, name).record.number == 1
+        assert find_trial(run.output, f"{name}/trials/0000").record.number == 0
+    again = find_trial(run.output, "animals")
+    assert again.seed == 3
+    assert again.study.recipe({}, again.seed) == again.record.recipe
+    with pytest.raises(RunError, match="has no trial 7"):
+        find_trial(run.output, "animals/latest/trials/7")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raysearch.config import DataConfig
+from raysearch.data import images
 from raysearch.data.samples import Sample
 from raysearch.errors import ConfigError, DataError, closest
 
@@ -47,13 +48,14 @@ class Reader(ABC):
         self.data = data
         self.options = self._options(data.options)
 
-    def _options(self, values: dict[str, Any]) -> Any:
+    @classmethod
+    def _options(cls, values: dict[str, Any]) -> Any:
         for key in values:
-            if key not in self.Options.model_fields:
-                valid = closest(key, self.Options.model_fields)
+            if key not in cls.Options.model_fields:
+                valid = closest(key, cls.Options.model_fields)
                 raise ConfigError(f"data.options: unknown key '{key}'. {valid}")
         try:
-            return self.Options.model_validate(values)
+            return cls.Options.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
@@ -85,6 +87,15 @@ class Reader(ABC):
     def weight(self, sample: Sample) -> NDArray[np.uint8]:
         """Return how sure the class of every pixel is, (H, W), 255 for fully."""
         raise TypeError(f"{self.data.format}: {sample.name} has no weights")
+
+    @classmethod
+    def picture(cls, path: Path, data: DataConfig) -> NDArray[Any]:
+        """Return an image that no data set names, (H, W, bands), read as this format's own.
+
+        Raises:
+            DataError: it is damaged, or has other bands than the study's.
+        """
+        return images.read(path, data.bands, data.max_pixels)
 
     @classmethod
     def recognise(cls, folder: Path) -> dict[str, Any] | None:

@@ -122,12 +122,17 @@ class Format(Reader):
         return rasters.shape(sample.image, self.data.max_pixels)
 
     def image(self, sample: Sample) -> NDArray[np.float32]:
-        count = rasters.count(sample.image)
+        return self.picture(sample.image, self.data)
+
+    @classmethod
+    def picture(cls, path: Path, data: DataConfig) -> NDArray[np.float32]:
+        count = rasters.count(path)
         if count != BANDS:
-            raise DataError(f"{sample.image}: {count} bands, but a MARIDA patch has {BANDS}")
-        whole = rasters.read(sample.image, max_pixels=self.data.max_pixels).astype(np.float32)
+            raise DataError(f"{path}: {count} bands, but a MARIDA patch has {BANDS}")
+        whole = rasters.read(path, max_pixels=data.max_pixels).astype(np.float32, copy=False)
         whole[(whole == 0).all(axis=2)] = np.nan
-        return np.ascontiguousarray(whole[..., [band - 1 for band in self.options.bands]])
+        chosen = [band - 1 for band in cls._options(data.options).bands]
+        return np.ascontiguousarray(whole[..., chosen])
 
     def target(self, sample: Sample) -> NDArray[np.uint8]:
         ids = self._labels(sample, "cl")

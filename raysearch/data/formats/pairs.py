@@ -215,14 +215,9 @@ class Format(Reader):
         missing = self.options.nodata or header.no_data is not None
         return np.dtype(np.float32) if missing else header.dtype
 
-    def _is_picture(self, header: rasters.Header) -> bool:
-        """Whether an image is a usual picture: it may be grey, of a palette, or have alpha."""
-        plain = self.options.bands is None and not self.options.nodata
-        return plain and self.data.bands in images.MODES and _is_picture(header)
-
     def shape(self, sample: Sample) -> tuple[int, int]:
         header = rasters.header(sample.image, self.data.max_pixels)
-        if self._is_picture(header):
+        if _as_picture(header, self.data, self.options):
             return images.shape(sample.image, self.data.max_pixels)
         return header.shape
 
@@ -230,23 +225,28 @@ class Format(Reader):
         path = sample.image
         header = rasters.header(path, self.data.max_pixels)
         self._check_type(path, header)
-        if self._is_picture(header):
-            return images.read(path, self.data.bands, self.data.max_pixels)
-        bands = self.options.bands
-        if bands is None and header.count != self.data.bands:
-            wanted = self.data.bands
-            raise DataError(
-                f"{path}: {header.count} bands, but data.bands is {wanted}; set data.bands: "
-                f"{header.count}, or pick {wanted} of them with data.options.bands, such as "
-                f"{[min(band, header.count) for band in range(1, wanted + 1)]}"
-            )
-        pixels = rasters.read(path, bands, self.options.nodata, self.data.max_pixels)
+        pixels = self.picture(path, self.data)
         if pixels.dtype.kind == "f" and self.dtype.kind != "f":
             raise DataError(
                 f"{path}: {header.no_data:g} means no data in this image alone; "
                 f"set data.options.nodata: [{header.no_data:g}]"
             )
         return pixels.astype(self.dtype, copy=False)
+
+    @classmethod
+    def picture(cls, path: Path, data: DataConfig) -> NDArray[Any]:
+        header, options = rasters.header(path, data.max_pixels), cls._options(data.options)
+        if _as_picture(header, data, options):
+            return images.read(path, data.bands, data.max_pixels)
+        bands = options.bands
+        if bands is None and header.count != data.bands:
+            wanted = data.bands
+            raise DataError(
+                f"{path}: {header.count} bands, but data.bands is {wanted}; set data.bands: "
+                f"{header.count}, or pick {wanted} of them with data.options.bands, such as "
+                f"{[min(band, header.count) for band in range(1, wanted + 1)]}"
+            )
+        return rasters.read(path, bands, options.nodata, data.max_pixels)
 
     def _check_type(self, path: Path, header: rasters.Header) -> None:
         if self._first is None or header.dtype == self._first[1].dtype:
@@ -387,6 +387,12 @@ def _lacking(layout: Layout, stem: str, pictures: Files, masks: Files) -> str | 
             others = f"; the files there are called such as {next(iter(files))}" if files else ""
             return f"{folder / stem}: no such file, with any known ending{others}"
     return None
+
+
+def _as_picture(header: rasters.Header, data: DataConfig, options: Any) -> bool:
+    """Whether an image is read as a usual picture: it may be grey, of a palette, or have alpha."""
+    plain = options.bands is None and not options.nodata
+    return plain and data.bands in images.MODES and _is_picture(header)
 
 
 def _is_picture(header: rasters.Header) -> bool:

@@ -24,7 +24,7 @@ def show_evaluation(console: Console, study: Study, told: Mapping[str, Any]) -> 
     head.add_row("images", escape(f"{told['images']} of {told['split']} in {told['data']}"))
     if "opened" in told:
         head.add_row("test split", opened_text(told["opened"]))
-    head.add_row("speed", f"{_time(told['seconds_per_image'])} an image on {told['device']}")
+    head.add_row("speed", f"{time_text(told['seconds_per_image'])} an image on {told['device']}")
     if told["threshold"] is not None:
         most = number(told["metrics"].get("max_probability"))
         head.add_row("threshold", f"{told['threshold']:.3g}, highest probability {most}")
@@ -71,5 +71,6 @@ def _scores(study: Study, told: Mapping[str, Any]) -> Table:
     return table
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """Return a time of one image: milliseconds, or seconds from one on."""
     return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -1,0 +1,218 @@
+"""Measure several models on the same images in one pass, image by image, at native size."""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from raysearch.data import Data
+from raysearch.data.batch import as_tensor
+from raysearch.data.loading import workable
+from raysearch.inference.calibration import calibration_error, negative_log_likelihood
+from raysearch.inference.models import Model, view
+from raysearch.inference.probabilities import Probabilities, as_logits
+from raysearch.inference.tallies import Tallies
+from raysearch.inference.tta import IDENTITY
+from raysearch.training.metrics import build_metrics
+from raysearch.training.trained import Trained
+
+PIXELS, ALL_PIXELS = 2048, 2**20  # Calibration looks at so many of an image, and of all images.
+BATCH = 32  # Of classified images.
+
+
+class Source(Protocol):
+    """Where answers come from."""
+
+    def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
+        """Return a member's logits (N, K, ...) of a view of the images at places in the cache.
+
+        Masks are asked about one image at a time.
+        """
+
+    def per_image(self, model: Model) -> float | None:
+        """Return the seconds of a model on one image; None where no network was asked."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a model is worth on one split.
+
+    Attributes:
+        metrics: as in training; of a model without a threshold, at the one of the best F1.
+        tallies: by image, for intervals; of a two-class model, at its threshold.
+        confusion: (K, K), rows true classes.
+        calibration_error, nll: expected calibration error and negative log-likelihood, of evenly
+            spaced pixels.
+        seconds_per_image: of reading nothing, preparing the image and asking every member about
+            every view; None where answers came from the disk.
+    """
+
+    metrics: dict[str, float]
+    tallies: Tallies
+    confusion: NDArray[np.int64]
+    calibration_error: float
+    nll: float
+    seconds_per_image: float | None
+
+
+class Asked:
+    """Logits from the networks themselves, and how long each took."""
+
+    def __init__(self, data: Data, device: torch.device) -> None:
+        self.data, self.device = data, device
+        self.seconds: dict[tuple[Path, str], list[float]] = defaultdict(list)
+
+    def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
+        images = [as_tensor(workable(self.data.cache.image(index))) for index in indices]
+        began = time.perf_counter()
+        logits = view(member, images, name)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        seconds = (time.perf_counter() - began) / len(indices)
+        self.seconds[member.folder, name].append(seconds)
+        return logits
+
+    def per_image(self, model: Model) -> float:
+        """Return the sum of the medians of the model's networks and views."""
+        pairs = [(member.folder, name) for member in model.members for name in model.tta]
+        return sum(median(self.seconds[pair]) for pair in pairs)
+
+
+class Stored:
+    """Logits from the disk, of images as they are."""
+
+    def __init__(self, found: Mapping[Path, Probabilities], data: Data, split: str) -> None:
+        self.found = found
+        self.positions = {index: at for at, index in enumerate(data.indices(split))}
+
+    def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
+        if name != IDENTITY:
+            raise ValueError(f"{name} is not kept on disk")
+        found = self.found[member.folder]
+        return as_logits(torch.cat([found.image(self.positions[index]) for index in indices]))
+
+    def per_image(self, model: Model) -> None:
+        return None
+
+
+@torch.inference_mode()
+def measure(
+    models: Mapping[str, Model], data: Data, split: str, source: Source
+) -> dict[str, Measured]:
+    """Measure models that share members: each member is asked once about each view of an image.
+
+    Memory holds the answers of one image, or of a batch of classified ones.
+    """
+    meters = {name: _Meter(model, len(data.indices(split))) for name, model in models.items()}
+    groups: dict[Any, list[str]] = defaultdict(list)
+    for name, model in models.items():
+        groups[_mixing(model)].append(name)
+    asked = [models[names[0]] for names in groups.values()]
+    for indices in _batches(data, split):
+        target = target_of(data, indices)
+        for names, said in zip(groups.values(), _mix(asked, indices, source), strict=True):
+            for name in names:
+                meters[name].update(said, target.to(said.device))
+    return {name: m.measured(source.per_image(m.model)) for name, m in meters.items()}
+
+
+def target_of(data: Data, indices: Sequence[int]) -> Tensor:
+    """Return the class ids of images, int64 (N,), or of one image's pixels, (1, H, W)."""
+    if not data.cache.segmented:
+        return torch.tensor([data.cache.label(index) for index in indices])
+    return torch.from_numpy(np.stack([data.cache.mask(index) for index in indices])).long()
+
+
+def _batches(data: Data, split: str) -> list[tuple[int, ...]]:
+    indices, size = data.indices(split), 1 if data.cache.segmented else BATCH
+    return [indices[first : first + size] for first in range(0, len(indices), size)]
+
+
+def _mixing(model: Model) -> tuple[Any, ...]:
+    """What a model's probabilities follow from."""
+    folders = tuple(member.folder for member in model.members)
+    return folders, model.weights, model.vote, model.tta, model.temperature
+
+
+def _mix(models: Sequence[Model], indices: Sequence[int], source: Source) -> list[Tensor]:
+    """Return each model's probabilities, (N, K, ...)."""
+    members = {m.folder: m for model in models for m in model.members}
+    sums: list[Tensor | None] = [None] * len(models)
+    for folder, member in members.items():
+        asking = [m for m in models if folder in {one.folder for one in m.members}]
+        names = dict.fromkeys(name for model in asking for name in model.tta)
+        logits = {name: source(member, name, indices) for name in names}
+        for at, model in enumerate(models):
+            for own, weight in zip(model.members, model.weights, strict=True):
+                if own.folder == folder:
+                    added = weight * model.answer(logits)
+                    before = sums[at]
+                    sums[at] = added if before is None else before + added
+    return [one for one in sums if one is not None]
+
+
+class _Meter:
+    """Everything that is counted for one model."""
+
+    def __init__(self, model: Model, images: int) -> None:
+        self.model, self.task = model, model.task
+        self.metrics = build_metrics(model.task, "cpu", threshold=model.threshold)
+        self.tallies = Tallies(model.task, model.threshold)
+        self.pixels = min(PIXELS, max(1, ALL_PIXELS // max(1, images)))
+        self.said: list[Tensor] = []
+        self.truth: list[Tensor] = []
+
+    def update(self, said: Tensor, target: Tensor) -> None:
+        """Count images: probabilities (N, K, ...) and the truth (N, ...)."""
+        pixels, truth = sample(said, target, self.pixels, self.task.ignore_index)
+        self.said.append(pixels.cpu())
+        self.truth.append(truth.cpu())
+        logits = as_logits(self._cleaned(said))
+        self.metrics.update(logits, target)
+        for one, truth in zip(logits.split(1), target, strict=True):
+            self.tallies.update(one, truth)
+
+    def _cleaned(self, said: Tensor) -> Tensor:
+        """Be certain of the classes that post-processing has changed."""
+        if not self.model.postprocessing:
+            return said
+        before = replace(self.model, postprocessing={}).classes(said)
+        after = self.model.classes(said)
+        sure = one_hot(after, self.task.num_classes).movedim(-1, 1).to(said.dtype)
+        return torch.where((before != after).unsqueeze(1), sure, said)
+
+    def measured(self, seconds: float | None) -> Measured:
+        said, truth = torch.cat(self.said), torch.cat(self.truth)
+        return Measured(
+            self.metrics.compute(),
+            self.tallies,
+            self.metrics.total().numpy(),
+            calibration_error(said, truth),
+            negative_log_likelihood(said, truth),
+            seconds,
+        )
+
+
+def sample(said: Tensor, target: Tensor, pixels: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Return rows (P, K) and ids (P,): of whole images all, of one image evenly spaced pixels.
+
+    Args:
+        said: (N, K), or (1, K, H, W).
+        target: (N,), or (1, H, W), of which ignored pixels are left out.
+    """
+    if target.dim() == 1:
+        return said, target
+    rows, truth = said[0].flatten(1), target.flatten()
+    step = max(1, len(truth) // pixels)
+    rows, truth = rows[:, step // 2 :: step].T, truth[step // 2 :: step]
+    known = truth != ignore_index
+    return rows[known], truth[known]

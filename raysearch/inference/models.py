@@ -1,0 +1,219 @@
+"""One or several trained networks as a single model: whole images in, probabilities out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, one_hot
+
+from raysearch.config import Task
+from raysearch.data.augmentation.classification import SIZE, for_evaluation
+from raysearch.data.batch import as_tensor
+from raysearch.data.loading import workable
+from raysearch.data.resize import fitted
+from raysearch.data.validation import prepared
+from raysearch.errors import ConfigError, RunError, closest
+from raysearch.inference.postprocess import postprocess
+from raysearch.inference.tta import IDENTITY, TRANSFORMS
+from raysearch.study import load_study
+from raysearch.training.checkpoint import BEST
+from raysearch.training.metrics import BINS
+from raysearch.training.trained import Trained, load_trained
+
+ENSEMBLE = "ensemble.json"
+
+Vote = Literal["average", "majority"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Trained networks that answer together.
+
+    Attributes:
+        weights: of each member; they sum to 1.
+        vote: "average" takes the mean of the members' probabilities; "majority" the share of the
+            members (by weight) whose likeliest class it is.
+        tta: names of `raysearch.inference.tta.TRANSFORMS` that are averaged over.
+        temperature: what logits are divided by (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+        threshold: least probability of the positive class of a two-class segmentation; None takes
+            the likeliest class.
+        postprocessing: see `raysearch.inference.postprocess`.
+    """
+
+    members: tuple[Trained, ...]
+    weights: tuple[float, ...]
+    vote: Vote = "average"
+    tta: tuple[str, ...] = (IDENTITY,)
+    temperature: float = 1.0
+    threshold: float | None = None
+    postprocessing: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.members or len(self.members) != len(self.weights):
+            raise ConfigError(f"{len(self.members)} members have {len(self.weights)} weights")
+        if len({(member.task.kind, member.task.classes) for member in self.members}) > 1:
+            raise ConfigError("members of an ensemble must tell the same classes apart")
+        for name in self.tta:
+            if name not in TRANSFORMS:
+                raise ConfigError(f"tta: '{name}' is unknown. {closest(name, TRANSFORMS)}")
+
+    @property
+    def task(self) -> Task:
+        return self.members[0].task
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+        """Return float32 (N, K, h, w), or (N, K) of whole images, on the members' device.
+
+        Args:
+            images: (N, C, h, w) as stored: uint8 or float32, at their own size; of several sizes
+                where whole images are classified.
+        """
+        total: Tensor | None = None
+        for member, weight in zip(self.members, self.weights, strict=True):
+            logits = {name: view(member, images, name) for name in self.tta}
+            added = weight * self.answer(logits)
+            total = added if total is None else total.add_(added)
+        assert total is not None
+        return total
+
+    def answer(self, logits: Mapping[str, Tensor]) -> Tensor:
+        """Return one member's say, (N, K, ...): its probabilities, or its vote."""
+        views = [(logits[name].float() / self.temperature).softmax(1) for name in self.tta]
+        mean = views[0] if len(views) == 1 else torch.stack(views).mean(0)
+        if self.vote == "average":
+            return mean
+        return one_hot(mean.max(1).indices, self.task.num_classes).movedim(-1, 1).to(mean.dtype)
+
+    def classes(self, probabilities: Tensor) -> Tensor:
+        """Return class ids, int64 (N, h, w) or (N,), on the same device."""
+        if self.threshold is not None and self.task.binary:
+            least = round(self.threshold * BINS)
+            ids = ((probabilities[:, 1] * BINS).long() >= least).long()
+        else:
+            ids = probabilities.max(1).indices
+        if not self.postprocessing or not self.task.segments:
+            return ids
+        masks = ids.cpu().numpy().astype(np.uint8)
+        cleaned = np.stack([postprocess(mask, self.postprocessing) for mask in masks])
+        return torch.from_numpy(cleaned).long().to(ids.device)
+
+
+def view(trained: Trained, images: Tensor | Sequence[Tensor], name: str) -> Tensor:
+    """Return logits at native size of images in another position, turned back.
+
+    Args:
+        images: (C, h, w) each; of one size where pixels are classified.
+    """
+    transform = TRANSFORMS[name]
+    changed = [transform.apply(image) for image in images]
+    logits = native_logits(trained, changed)
+    return transform.undo(logits) if trained.task.segments else logits
+
+
+def native_logits(trained: Trained, images: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return logits (N, K, h, w) or (N, K) of whole images, prepared as in validation.
+
+    Masks are found at the recipe's image_size, and brought to the images' own size.
+
+    Args:
+        images: (N, C, h, w) as stored: uint8 or float32.
+    """
+    logits = network_logits(trained, images)
+    shape = images[0].shape[-2:]
+    if not trained.task.segments or logits.shape[-2:] == shape:
+        return logits
+    return interpolate(logits, shape, mode="bilinear", align_corners=False)
+
+
+def network_logits(trained: Trained, images: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return logits (N, K, h', w') at the size that the network sees images in, or (N, K).
+
+    Args:
+        images: (N, C, h, w) as stored: uint8 or float32.
+    """
+    device = trained.normalise.scale.device
+    assert isinstance(device, torch.device)
+    size = trained.recipe.image_size
+    arrays = [workable(image.movedim(0, -1).cpu().numpy()) for image in images]
+    if not trained.task.segments:
+        squares = [as_tensor(for_evaluation(array, size or SIZE)) for array in arrays]
+        return trained.logits(torch.stack(squares).to(device))
+    height, width = fitted(images[0].shape[-2:], size)
+    asked = torch.stack([as_tensor(prepared(array, (height, width))) for array in arrays])
+    return trained.logits(asked.to(device))[..., :height, :width]
+
+
+def load_model(path: Path, device: torch.device | None = None) -> Model:
+    """Load a trial, or the ensemble of a search, or its best trial where it has none.
+
+    Args:
+        path: folder of a trial or of a search.
+
+    Raises:
+        RunError: it is neither, or its weights or its ensemble.json cannot be read.
+    """
+    if (path / ENSEMBLE).is_file():
+        return _load_ensemble(path, device)
+    if (path / "trials").is_dir():
+        path = _best_trial(path)
+    trained = load_trained(path, device)
+    return Model((trained,), (1.0,), threshold=trained.threshold)
+
+
+def describe_model(model: Model) -> dict[str, Any]:
+    """Return what ensemble.json says of a model, as JSON; `load_model` needs nothing else."""
+    members = [
+        {"trial": int(member.folder.name), "weight": weight}
+        for member, weight in zip(model.members, model.weights, strict=True)
+    ]
+    return {
+        "members": members,
+        "vote": model.vote,
+        "tta": list(model.tta),
+        "temperature": model.temperature,
+        "threshold": model.threshold,
+        "postprocessing": dict(model.postprocessing),
+    }
+
+
+def _load_ensemble(run: Path, device: torch.device | None) -> Model:
+    path = run / ENSEMBLE
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [int(member["trial"]) for member in told["members"]]
+        rest: dict[str, Any] = {
+            "weights": tuple(float(member["weight"]) for member in told["members"]),
+            "vote": told["vote"],
+            "tta": tuple(told["tta"]),
+            "temperature": float(told["temperature"]),
+            "threshold": told["threshold"],
+            "postprocessing": told["postprocessing"],
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: cannot be read ({error!r}); write it again with "
+            f"`python -m raysearch.ensemble {run}`"
+        ) from error
+    members = tuple(load_trained(run / "trials" / f"{n:04d}", device) for n in numbers)
+    return Model(members, **rest)
+
+
+def _best_trial(run: Path) -> Path:
+    """Return the folder of the best ended trial that has kept its weights."""
+    objective = load_study(str(run / "study.yaml")).objective
+    best: tuple[float, Path] | None = None
+    for path in sorted((run / "trials").glob("*/end.json")):
+        end = json.loads(path.read_text(encoding="utf-8"))
+        value = end.get("value")
+        usable = value is not None and any((path.parent / BEST).glob("epoch-*"))
+        if usable and objective.better(value, best[0] if best else None):
+            best = value, path.parent
+    if best is None:
+        raise RunError(f"{run}: no trial of it has kept its weights; choose another search")
+    return best[1]

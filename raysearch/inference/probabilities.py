@@ -1,0 +1,223 @@
+"""What every candidate of an ensemble says of a split: computed once, kept on disk.
+
+`<folder>/<split>/<trial>-<epoch>.npy` is flat float16: the probabilities (K, H, W) of each image at
+its native size, or (K,) of a classified one, in the order of the split. The JSON of the same name
+says which weights and images they come from; what does not match is computed again. One image is
+mapped at a time, so memory depends on neither images nor candidates.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from raysearch.data import Data, validation_batches
+from raysearch.errors import RunError
+from raysearch.training.checkpoint import BEST, META, WEIGHTS
+from raysearch.training.metrics import build_metrics
+from raysearch.training.trained import load_trained
+
+LEAST = 1e-7  # Under what float16 can tell from 0.
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kept checkpoint of a search: the best epoch of a trial.
+
+    Attributes:
+        folder: of the trial.
+        checksum: of the weights.
+        size: of the weights' file in bytes.
+    """
+
+    folder: Path
+    epoch: int
+    checksum: str
+    size: int
+
+    @property
+    def trial(self) -> int:
+        return int(self.folder.name)
+
+    @property
+    def name(self) -> str:
+        return f"{self.trial:04d}-{self.epoch:04d}"
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """A candidate's answers, on disk.
+
+    Attributes:
+        shapes: of each image's answer, in the order of the split: (K, H, W), or (K,).
+        metrics: of the candidate alone on the split, as validation measures them.
+        seconds_per_image: of the network, the median over batches where it was asked.
+    """
+
+    candidate: Candidate
+    path: Path
+    shapes: tuple[tuple[int, ...], ...]
+    metrics: dict[str, float]
+    seconds_per_image: float
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        return _offsets(self.shapes)
+
+    def image(self, position: int, step: int = 1) -> Tensor:
+        """Return one image's probabilities, float32 (1, K, h, w) or (1, K).
+
+        Args:
+            step: take every so manyth row and column, from the middle of the first.
+        """
+        stored = np.load(self.path, mmap_mode="r")
+        begin, end = self.offsets[position : position + 2]
+        one = stored[begin:end].reshape(self.shapes[position])
+        if one.ndim == 3:
+            one = one[:, step // 2 :: step, step // 2 :: step]
+        return torch.from_numpy(one.astype(np.float32))[None]
+
+    def rows(self, positions: range) -> Tensor:
+        """Return what is said of whole images that follow each other, float32 (N, K)."""
+        begin, end = self.offsets[positions[0]], self.offsets[positions[-1] + 1]
+        rows = np.load(self.path, mmap_mode="r")[begin:end].astype(np.float32)
+        return torch.from_numpy(rows).view(len(positions), -1)
+
+
+def as_logits(probabilities: Tensor) -> Tensor:
+    """Return logits whose softmax is these probabilities."""
+    return probabilities.clamp_min(LEAST).log()
+
+
+def candidates(run: Path) -> list[Candidate]:
+    """Return the kept checkpoints of a search's trials that did not fail, by number."""
+    found = []
+    for folder in sorted((run / "trials").glob("[0-9]*")):
+        end = folder / "end.json"
+        if not end.is_file() or json.loads(end.read_text(encoding="utf-8"))["value"] is None:
+            continue
+        for path in sorted((folder / BEST).glob("epoch-*"))[-1:]:
+            meta = json.loads((path / META).read_text(encoding="utf-8"))
+            size = (path / WEIGHTS).stat().st_size
+            found.append(Candidate(folder, meta["epoch"], meta["sha256"][WEIGHTS], size))
+    return found
+
+
+Map = Callable[[Callable[[Candidate], Probabilities], Iterable[Candidate]], Iterable[Probabilities]]
+
+
+def compute_all(
+    wanted: Iterable[Candidate],
+    data: Data,
+    split: str,
+    folder: Path,
+    device: torch.device,
+    how: Map = map,
+) -> Iterator[Probabilities]:
+    """Yield each candidate's answers as they are there.
+
+    Args:
+        folder: of a search's probabilities.
+        how: maps a function, which pickles, over candidates: one after the other, or over machines.
+    """
+    yield from how(partial(compute, data=data, split=split, folder=folder, device=device), wanted)
+
+
+def compute(
+    candidate: Candidate, data: Data, split: str, folder: Path, device: torch.device
+) -> Probabilities:
+    """Return a candidate's answers on a split; it is asked only where they are not there yet.
+
+    Raises:
+        RunError: no weights that can be read, or no room on the disk.
+    """
+    path = folder / split / f"{candidate.name}.npy"
+    shapes = _shapes(data, split)
+    identity = {"checksum": candidate.checksum, "images": _images(data, split)}
+    told = _told(path)
+    if told is None or any(told.get(key) != value for key, value in identity.items()):
+        told = identity | _ask(candidate, data, split, path, shapes, device)
+        path.with_suffix(".json").write_text(json.dumps(told, indent=2), encoding="utf-8")
+    return Probabilities(candidate, path, shapes, told["metrics"], told["seconds_per_image"])
+
+
+def _told(path: Path) -> dict[str, Any] | None:
+    """What is known of a file that is whole."""
+    try:
+        told: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return told if path.is_file() else None
+
+
+@torch.inference_mode()
+def _ask(
+    candidate: Candidate,
+    data: Data,
+    split: str,
+    path: Path,
+    shapes: tuple[tuple[int, ...], ...],
+    device: torch.device,
+) -> dict[str, Any]:
+    offsets = _offsets(shapes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_room(path, 2 * offsets[-1])
+    path.with_suffix(".json").unlink(missing_ok=True)
+    aside = path.with_name(f".{path.name}")
+    open_memmap(aside, mode="w+", dtype=np.float16, shape=(offsets[-1],))
+    trained = load_trained(candidate.folder, device)
+    metrics, seconds = build_metrics(trained.task, device), []
+    positions = {index: position for position, index in enumerate(data.indices(split))}
+    for batch in validation_batches(data, trained.recipe, split=split):
+        images = batch.images.to(device)
+        began = time.perf_counter()
+        logits = trained.logits(images)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append((time.perf_counter() - began) / len(batch))
+        stored = np.load(aside, mmap_mode="r+")
+        for index, native, target in batch.native(logits):
+            metrics.update(native, target.to(device))
+            place = positions[index]
+            begin, end = offsets[place : place + 2]
+            stored[begin:end] = native.softmax(1).cpu().numpy().reshape(-1)
+        stored.flush()
+        del stored
+    aside.replace(path)
+    return {"metrics": metrics.compute(), "seconds_per_image": median(seconds)}
+
+
+def _make_room(path: Path, size: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if size > free:
+        raise RunError(
+            f"{path}: needs {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; free the "
+            "disk, or take fewer images"
+        )
+
+
+def _shapes(data: Data, split: str) -> tuple[tuple[int, ...], ...]:
+    if not data.cache.segmented:
+        return tuple((data.num_classes,) for _ in data.indices(split))
+    return tuple((data.num_classes, *data.cache.shape(index)) for index in data.indices(split))
+
+
+def _offsets(shapes: Iterable[tuple[int, ...]]) -> list[int]:
+    return [0, *np.cumsum([np.prod(shape, dtype=np.int64) for shape in shapes]).tolist()]
+
+
+def _images(data: Data, split: str) -> str:
+    """Return a digest of which images are meant, and of their bytes."""
+    names = "\n".join([data.digest, *getattr(data.splits, split)])
+    return hashlib.sha256(names.encode()).hexdigest()

@@ -1,0 +1,127 @@
+"""Models of one and of several members, on whole images."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from raysearch.data import Data, open_data, validation_batches
+from raysearch.data.batch import as_tensor
+from raysearch.data.loading import workable
+from raysearch.errors import ConfigError, RunError
+from raysearch.inference.models import Model, describe_model, load_model
+from raysearch.inference.postprocess import postprocess
+from raysearch.inference.tta import TRANSFORMS
+from raysearch.records.run_folder import RunFolder
+from raysearch.study import load_study
+from raysearch.training.trained import load_trained
+
+
+@pytest.fixture
+def data(run: RunFolder) -> Data:
+    study = load_study(str(run.study_file))
+    assert study.data.path is not None
+    assert study.resources.cache is not None
+    return open_data(study.data, study.data.path, study.resources.cache, seed=0)
+
+
+def raw(data: Data, index: int) -> Tensor:
+    return as_tensor(workable(data.cache.image(index)))[None]
+
+
+def test_a_single_model_says_what_validation_saw(run: RunFolder, data: Data) -> None:
+    trained = load_trained(run.trial_folder(0))
+    model = load_model(run.trial_folder(0))
+    for batch in validation_batches(data, trained.recipe):
+        for index, logits, mask in batch.native(trained.logits(batch.images)):
+            found = model.probabilities(raw(data, index))
+            assert found.shape == (1, 3, *mask.shape)
+            torch.testing.assert_close(found, logits.softmax(1), atol=1e-5, rtol=0)
+
+
+def test_members_are_averaged_by_their_weights(run: RunFolder, data: Data) -> None:
+    one, two = (load_trained(run.trial_folder(number)) for number in (0, 1))
+    images = raw(data, 0)
+    alone = [Model((member,), (1.0,)).probabilities(images) for member in (one, two)]
+    both = Model((one, two), (0.75, 0.25)).probabilities(images)
+    torch.testing.assert_close(both, 0.75 * alone[0] + 0.25 * alone[1])
+    votes = Model((one, two), (0.75, 0.25), vote="majority")
+    assert torch.equal(votes.classes(votes.probabilities(images)), alone[0].argmax(1))
+
+
+def test_temperature_flattens(run: RunFolder, data: Data) -> None:
+    model = load_model(run.trial_folder(0))
+    sharp = model.probabilities(raw(data, 0))
+    flat = replace(model, temperature=4.0).probabilities(raw(data, 0))
+    assert flat.max() < sharp.max()
+    assert torch.equal(flat.argmax(1), sharp.argmax(1))
+    torch.testing.assert_close(flat, (sharp.log() / 4).softmax(1))
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_every_transform_is_taken_back(name: str) -> None:
+    images = torch.arange(24).view(1, 2, 3, 4)
+    there = TRANSFORMS[name].apply(images)
+    assert torch.equal(TRANSFORMS[name].undo(there), images)
+    assert name == "identity" or there.shape != images.shape or not torch.equal(there, images)
+
+
+def test_a_turned_image_has_a_turned_answer(run: RunFolder, data: Data) -> None:
+    """With every turn averaged, turning the image turns the answer."""
+    model = replace(
+        load_model(run.trial_folder(0)), tta=("identity", "turn_90", "turn_180", "turn_270")
+    )
+    images = raw(data, 0)
+    turned = model.probabilities(images.rot90(dims=(-2, -1)))
+    torch.testing.assert_close(
+        turned, model.probabilities(images).rot90(dims=(-2, -1)), atol=1e-5, rtol=0
+    )
+
+
+def test_an_ensemble_is_read_as_it_was_written(run: RunFolder, data: Data) -> None:
+    members = tuple(load_trained(run.trial_folder(number)) for number in (0, 1))
+    model = Model(
+        members, (0.5, 0.5), "average", ("identity", "flip_horizontal"), 1.5, None, {"holes": 0.01}
+    )
+    (run.path / "ensemble.json").write_text(json.dumps(describe_model(model)))
+    again = load_model(run.path)
+    assert describe_model(again) == describe_model(model)
+    assert torch.equal(again.probabilities(raw(data, 1)), model.probabilities(raw(data, 1)))
+    (run.path / "ensemble.json").write_text("{}")
+    with pytest.raises(RunError, match="write it again"):
+        load_model(run.path)
+
+
+def test_a_search_without_ensemble_gives_its_best_trial(run: RunFolder, tmp_path: Path) -> None:
+    assert load_model(run.path).members[0].folder == run.trial_folder(0)
+    with pytest.raises(RunError, match="choose another trial"):
+        load_model(tmp_path)
+
+
+def test_what_is_no_model_is_refused(run: RunFolder) -> None:
+    one = load_trained(run.trial_folder(0))
+    with pytest.raises(ConfigError, match="1 members have 2 weights"):
+        Model((one,), (0.5, 0.5))
+    with pytest.raises(ConfigError, match="Did you mean 'turn_90'"):
+        Model((one,), (1.0,), tta=("turn90",))
+
+
+def test_small_regions_take_the_class_around_them() -> None:
+    mask = np.zeros((20, 20), np.uint8)
+    mask[4:14, 4:14] = 1
+    mask[8, 8] = 0  # A hole in the region.
+    mask[6, 6] = 2  # A speck in it.
+    mask[17, 17] = 2  # A speck in the background.
+    mask[0, 0] = 0
+    cleaned = postprocess(mask, {"small_regions": 0.01, "holes": 0.01})
+    expected = np.zeros((20, 20), np.uint8)
+    expected[4:14, 4:14] = 1
+    assert np.array_equal(cleaned, expected)
+    assert np.array_equal(postprocess(mask, {}), mask)
+    assert mask[8, 8] == 0
+    with pytest.raises(ConfigError, match="Did you mean 'holes'"):
+        postprocess(mask, {"hole": 0.1})
