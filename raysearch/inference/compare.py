@@ -16,7 +16,6 @@ from torch.nn.functional import one_hot
 
 from raysearch.data import Data
 from raysearch.data.batch import as_tensor
-from raysearch.data.loading import workable
 from raysearch.inference.calibration import calibration_error, negative_log_likelihood
 from raysearch.inference.models import Model, view
 from raysearch.inference.probabilities import Probabilities, as_logits
@@ -72,7 +71,7 @@ class Asked:
         self.seconds: dict[tuple[Path, str], list[float]] = defaultdict(list)
 
     def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
-        images = [as_tensor(workable(self.data.cache.image(index))) for index in indices]
+        images = [as_tensor(self.data.cache.image(index)) for index in indices]
         began = time.perf_counter()
         logits = view(member, images, name)
         if self.device.type == "cuda":

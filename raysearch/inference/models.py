@@ -14,7 +14,6 @@ from torch.nn.functional import interpolate, one_hot
 from raysearch.config import Task
 from raysearch.data.augmentation.classification import SIZE, for_evaluation
 from raysearch.data.batch import as_tensor
-from raysearch.data.loading import workable
 from raysearch.data.resize import fitted
 from raysearch.data.validation import prepared
 from raysearch.errors import ConfigError, RunError, closest
@@ -140,7 +139,7 @@ def network_logits(trained: Trained, images: Tensor | Sequence[Tensor]) -> Tenso
     device = trained.normalise.scale.device
     assert isinstance(device, torch.device)
     size = trained.recipe.image_size
-    arrays = [workable(image.movedim(0, -1).cpu().numpy()) for image in images]
+    arrays = [image.movedim(0, -1).cpu().numpy() for image in images]
     if not trained.task.segments:
         squares = [as_tensor(for_evaluation(array, size or SIZE)) for array in arrays]
         return trained.logits(torch.stack(squares).to(device))
