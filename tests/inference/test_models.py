@@ -11,7 +11,6 @@ from torch import Tensor
 
 from raysearch.data import Data, open_data, validation_batches
 from raysearch.data.batch import as_tensor
-from raysearch.data.loading import workable
 from raysearch.errors import ConfigError, RunError
 from raysearch.inference.models import Model, describe_model, load_model
 from raysearch.inference.postprocess import postprocess
@@ -30,7 +29,7 @@ def data(run: RunFolder) -> Data:
 
 
 def raw(data: Data, index: int) -> Tensor:
-    return as_tensor(workable(data.cache.image(index)))[None]
+    return as_tensor(data.cache.image(index))[None]
 
 
 def test_a_single_model_says_what_validation_saw(run: RunFolder, data: Data) -> None:

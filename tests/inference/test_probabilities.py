@@ -11,7 +11,6 @@ import torch
 
 from raysearch.data import Data, open_data
 from raysearch.data.batch import as_tensor
-from raysearch.data.loading import workable
 from raysearch.errors import RunError
 from raysearch.inference.models import load_model
 from raysearch.inference.probabilities import (
@@ -52,7 +51,7 @@ def test_what_is_on_disk_is_what_the_network_says(run: RunFolder, data: Data, sp
         model = load_model(one.candidate.folder)
         metrics = build_metrics(model.task)
         for position, index in enumerate(data.indices(split)):
-            image = as_tensor(workable(data.cache.image(index)))[None]
+            image = as_tensor(data.cache.image(index))[None]
             said = model.probabilities(image)
             torch.testing.assert_close(one.image(position), said, atol=1e-3, rtol=0)
             torch.testing.assert_close(as_logits(said).softmax(1), said)
