@@ -4,7 +4,6 @@ Nothing is kept that does not help there, and nothing here sees a test image.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,16 @@ from torch import Tensor
 from raysearch.config import Objective, Task
 from raysearch.data import Data
 from raysearch.inference.calibration import held_out_gain
-from raysearch.inference.compare import Asked, Measured, Source, Stored, measure, sample, target_of
+from raysearch.inference.compare import (
+    Asked,
+    Measured,
+    Rows,
+    Source,
+    Stored,
+    measure,
+    sample,
+    target_of,
+)
 from raysearch.inference.models import Model
 from raysearch.inference.postprocess import CHOICES
 from raysearch.inference.probabilities import Probabilities
@@ -252,20 +260,23 @@ class Sampled:
 
     def __init__(self, source: Asked, data: Data, model: Model) -> None:
         self.source, self.data, self.model = source, data, model
-        self.kept: dict[tuple[Path, str], dict[int, Tensor]] = defaultdict(dict)
+        self.kept: dict[tuple[Path, str], Rows] = {}
         self.targets: dict[int, Tensor] = {}
         views = {name for names in SETS for name in names} | {IDENTITY}
         each = model.task.num_classes * len(model.members) * len(views)
         images = max(1, len(data.indices(SPLIT)))
-        self.pixels = max(1, VALUES // (each * images))
+        self.pixels = max(1, VALUES // (each * images)) if model.task.segments else 1
+        self.most = images * self.pixels
 
     def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
         logits = self.source(member, name, indices)
         if member.folder in {one.folder for one in self.model.members}:
             ignored = self.model.task.ignore_index
             rows, truth = sample(logits.cpu(), target_of(self.data, indices), self.pixels, ignored)
-            # A copy: a view would keep the whole image.
-            self.kept[member.folder, name][indices[0]] = rows.clone()
+            pair = member.folder, name
+            if pair not in self.kept:
+                self.kept[pair] = Rows(self.most, self.model.task.num_classes)
+            self.kept[pair].add(rows)
             self.targets[indices[0]] = truth.clone()
         return logits
 
@@ -274,10 +285,7 @@ class Sampled:
 
     def logits(self) -> dict[tuple[Path, str], Tensor]:
         """Return the rows (P, K) of each member and view, in the order of `truth`."""
-        return {
-            pair: torch.cat([rows[index] for index in self.targets])
-            for pair, rows in self.kept.items()
-        }
+        return {pair: rows.values() for pair, rows in self.kept.items()}
 
     def truth(self) -> tuple[Tensor, Tensor]:
         """Return the class of each row, (P,), and the number of its image."""

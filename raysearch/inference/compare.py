@@ -150,12 +150,17 @@ def _mix(models: Sequence[Model], indices: Sequence[int], source: Source) -> lis
         asking = [m for m in models if folder in {one.folder for one in m.members}]
         names = dict.fromkeys(name for model in asking for name in model.tta)
         logits = {name: source(member, name, indices) for name in names}
+        answers: dict[Any, Tensor] = {}
         for at, model in enumerate(models):
             for own, weight in zip(model.members, model.weights, strict=True):
-                if own.folder == folder:
-                    added = weight * model.answer(logits)
-                    before = sums[at]
-                    sums[at] = added if before is None else before + added
+                if own.folder != folder:
+                    continue
+                how = (model.vote, model.tta, model.temperature)
+                if how not in answers:
+                    answers[how] = model.answer(logits)
+                before = sums[at]
+                added = weight * answers[how]
+                sums[at] = added if before is None else before.add_(added)
     return [one for one in sums if one is not None]
 
 
@@ -166,15 +171,15 @@ class _Meter:
         self.model, self.task = model, model.task
         self.metrics = build_metrics(model.task, "cpu", threshold=model.threshold)
         self.tallies = Tallies(model.task, model.threshold)
-        self.pixels = min(PIXELS, max(1, ALL_PIXELS // max(1, images)))
-        self.said: list[Tensor] = []
-        self.truth: list[Tensor] = []
+        self.pixels = min(PIXELS, max(1, ALL_PIXELS // max(1, images))) if self.task.segments else 1
+        self.said = Rows(images * self.pixels, self.task.num_classes)
+        self.truth = Rows(images * self.pixels)
 
     def update(self, said: Tensor, target: Tensor) -> None:
         """Count images: probabilities (N, K, ...) and the truth (N, ...)."""
         pixels, truth = sample(said, target, self.pixels, self.task.ignore_index)
-        self.said.append(pixels.cpu())
-        self.truth.append(truth.cpu())
+        self.said.add(pixels)
+        self.truth.add(truth)
         logits = as_logits(self._cleaned(said))
         self.metrics.update(logits, target)
         for one, truth in zip(logits.split(1), target, strict=True):
@@ -190,7 +195,7 @@ class _Meter:
         return torch.where((before != after).unsqueeze(1), sure, said)
 
     def measured(self, seconds: float | None) -> Measured:
-        said, truth = torch.cat(self.said), torch.cat(self.truth)
+        said, truth = self.said.values(), self.truth.values().long()
         return Measured(
             self.metrics.compute(),
             self.tallies,
@@ -199,6 +204,25 @@ class _Meter:
             negative_log_likelihood(said, truth),
             seconds,
         )
+
+
+class Rows:
+    """Rows that are gathered in one piece of memory.
+
+    Many small pieces between the large ones of whole images would keep the allocator from giving
+    those back.
+    """
+
+    def __init__(self, most: int, *shape: int) -> None:
+        self.all = torch.empty(most, *shape)
+        self.count = 0
+
+    def add(self, rows: Tensor) -> None:
+        self.all[self.count : self.count + len(rows)] = rows
+        self.count += len(rows)
+
+    def values(self) -> Tensor:
+        return self.all[: self.count]
 
 
 def sample(said: Tensor, target: Tensor, pixels: int, ignore_index: int) -> tuple[Tensor, Tensor]:
@@ -211,7 +235,7 @@ def sample(said: Tensor, target: Tensor, pixels: int, ignore_index: int) -> tupl
     if target.dim() == 1:
         return said, target
     rows, truth = said[0].flatten(1), target.flatten()
-    step = max(1, len(truth) // pixels)
+    step = -(-len(truth) // pixels)
     rows, truth = rows[:, step // 2 :: step].T, truth[step // 2 :: step]
     known = truth != ignore_index
     return rows[known], truth[known]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, one_hot
+from torch.nn.functional import interpolate
 
 from raysearch.config import Task
 from raysearch.data.augmentation.classification import SIZE, for_evaluation
@@ -87,7 +87,7 @@ class Model:
         mean = views[0] if len(views) == 1 else torch.stack(views).mean(0)
         if self.vote == "average":
             return mean
-        return one_hot(mean.max(1).indices, self.task.num_classes).movedim(-1, 1).to(mean.dtype)
+        return torch.zeros_like(mean).scatter_(1, mean.max(1, keepdim=True).indices, 1.0)
 
     def classes(self, probabilities: Tensor) -> Tensor:
         """Return class ids, int64 (N, h, w) or (N,), on the same device."""

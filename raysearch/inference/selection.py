@@ -7,12 +7,17 @@ averages the weights, because one that wins by luck is seldom taken where others
 """
 
 import math
+import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from raysearch.config import Objective, Task
@@ -24,8 +29,8 @@ from raysearch.training.metrics import Metrics, build_metrics
 # Of each image's probabilities, so many values are looked at, on a regular grid.
 VALUES = 2**16
 BLOCK = 8
-ROUNDS, PATIENCE = 16, 4
-BAGS, SEED = 8, 0
+ROUNDS, PATIENCE = 12, 3
+BAGS, SEED = 6, 0
 
 Counts = tuple[int, ...]
 
@@ -128,11 +133,23 @@ class Scorer:
                 labels
             )
         position = positions[0]
-        shape = self.found[0].shapes[position]
-        step = max(1, math.ceil(math.sqrt(math.prod(shape) / VALUES)))
+        step = self._step(position)
         mask = self.data.cache.mask(self.indices[position])[step // 2 :: step, step // 2 :: step]
-        said = torch.cat([self.found[at].image(position, step) for at in used])
-        return said, torch.from_numpy(np.array(mask))
+        said = self._grids.read(position, (len(self.found), self.task.num_classes, *mask.shape))
+        return torch.from_numpy(said[list(used)].astype(np.float32)), torch.from_numpy(mask.copy())
+
+    def _step(self, position: int) -> int:
+        """Return how far the points of an image's grid lie apart."""
+        return max(1, math.ceil(math.sqrt(math.prod(self.found[0].shapes[position]) / VALUES)))
+
+    @cached_property
+    def _grids(self) -> "_Grids":
+        """Every image's grid of all candidates, so that only that is read again each round."""
+        grids = _Grids(self.found[0].path.parent)
+        for position in range(len(self.indices)):
+            step = self._step(position)
+            grids.add(one.image(position, step).numpy() for one in self.found)
+        return grids
 
     def disagreement(self, members: Sequence[int]) -> float:
         """Return the share of pixels, or images, that two members tell apart, mean over pairs."""
@@ -148,6 +165,24 @@ class Scorer:
             for one, two in pairs:
                 differs += ((classes[one] != classes[two]) & known).sum().item()
         return differs / max(1, total)
+
+
+class _Grids:
+    """Arrays in a file without a name, which is gone with the process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        weakref.finalize(self, self.file.close)
+        self.begins: list[int] = []
+
+    def add(self, parts: Iterable[NDArray[np.float32]]) -> None:
+        self.begins.append(self.file.tell())
+        for part in parts:
+            self.file.write(part.astype(np.float16).tobytes())
+
+    def read(self, number: int, shape: Sequence[int]) -> NDArray[np.float16]:
+        self.file.seek(self.begins[number])
+        return np.frombuffer(self.file.read(2 * math.prod(shape)), np.float16).reshape(shape)
 
 
 def select(
