@@ -276,6 +276,7 @@ def python() -> str:
 def _show_next(console: Console, run: RunFolder, study: Study) -> None:
     default, info = run.output == Path("results").absolute(), run.info
     output = "" if default else f" --output {shlex.quote(_nearest(run.output))}"
+    results = output.replace("--output", "--results")
     named = shlex.quote(info.get("named", study.name))
     seed = f" --seed {info['seed']}" if info.get("seed") else ""
     tune = f"{python()} -m raysearch.tune"
@@ -290,6 +291,13 @@ def _show_next(console: Console, run: RunFolder, study: Study) -> None:
         f"{python()} -m raysearch.evaluate {run.name}{output}": (
             "measure the best trial on the test split" if _may_test(run) else ""
         ),
+        f"{python()} -m raysearch.ensemble {run.name}{output}": (
+            "the best of several trials together, and its test figures" if _may_test(run) else ""
+        ),
+        f"{python()} -m raysearch.predict {run.name} IMAGES --output DIR{results}": (
+            "ask the model about new images" if run.best_file.is_file() else ""
+        ),
+        f"{python()} -m raysearch.report {run.name}{results}": "all of it on one page",
     }
     console.print("\n[bold]next[/]")
     for command, what in commands.items():
