@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from raysearch import check, evaluate, tune
+from raysearch import check, ensemble, evaluate, predict, tune
 from raysearch.config import Recipe, Study
 from raysearch.data.formats import reader
 from raysearch.errors import RaysearchError
@@ -22,7 +22,13 @@ from raysearch.training.optimisation import SHAPES
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
-COMMANDS = {"tune": tune, "check": check, "evaluate": evaluate}
+COMMANDS = {
+    "tune": tune,
+    "check": check,
+    "evaluate": evaluate,
+    "ensemble": ensemble,
+    "predict": predict,
+}
 CODE = re.compile(r"`([^`]+)`")
 TEST = re.compile(r"^[\w/]+\.py::[\w:]+$")
 
@@ -46,7 +52,9 @@ TESTS = sorted({name for name in CODE.findall(TEXT) if TEST.match(name)})
 
 
 def test_a_table_for_each_study() -> None:
-    assert list(TABLES) == ["Animals", "Unity", "Marine debris", "Food-101"]
+    assert list(TABLES) == [
+        "Animals", "Unity", "Marine debris", "Food-101", "After a search",
+    ]  # fmt: skip
     studies = set(re.findall(r"search_spaces/(\w+)\.yaml", TEXT))
     assert studies == {path.stem for path in (ROOT / "search_spaces").glob("*.yaml")}
 
