@@ -27,12 +27,13 @@ class _Loader(yaml.SafeLoader):
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        raise ConfigError(
-            f"line {node.start_mark.line + 1}: the key '{twice}' stands twice; keep one"
-        )
+    seen = set()
+    for key, _ in node.value:
+        name = loader.construct_object(key)
+        if name in seen:
+            line = key.start_mark.line + 1
+            raise ConfigError(f"line {line}: the key '{name}' stands twice; keep one")
+        seen.add(name)
     return loader.construct_mapping(node, deep=True)
 
 
@@ -53,7 +54,9 @@ def folders() -> list[Path]:
 
 
 def find(name: str) -> Path:
-    """Return the YAML of a study that is named or given as a path.
+    """Return the YAML of a study that is given as a path, or named.
+
+    A name is looked for in search_spaces/, then among the YAMLs of the working directory.
 
     Raises:
         ConfigError: no such study, with the nearest names.
@@ -64,6 +67,9 @@ def find(name: str) -> Path:
             raise ConfigError(f"{path}: no such file; give a study's name or the path of a YAML")
         return path
     known = {path.stem: path for folder in reversed(folders()) for path in folder.glob("*.yaml")}
+    own = Path(f"{name}.yaml")
+    if name not in known and own.is_file():
+        return own
     if name not in known:
         raise ConfigError(f"no study is called '{name}'. {closest(name, known)}")
     return known[name]

@@ -7,7 +7,16 @@ import pytest
 import yaml
 
 from raysearch.errors import ConfigError
-from raysearch.study import folders, load_study, parse_value, profile_names, single, to_yaml
+from raysearch.study import (
+    find,
+    folders,
+    load_study,
+    parse_value,
+    profile_names,
+    read_yaml,
+    single,
+    to_yaml,
+)
 
 SHIPPED = sorted(path.stem for folder in folders() for path in folder.glob("*.yaml"))
 
@@ -286,3 +295,19 @@ def test_what_is_no_study_is_refused(text: str, tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"x\.yaml"):
         load_study(str(path))
+
+
+def test_a_yaml_of_the_working_directory_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(MINIMAL), encoding="utf-8")
+    assert find("mine") == Path("mine.yaml")
+    assert find("animals").name == "animals.yaml"
+
+
+def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: x\ndata:\n  format: voc\n  bands: 3\n  format: pairs\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="line 5: the key 'format' stands twice"):
+        read_yaml(path)

@@ -32,6 +32,8 @@ def absurd(root: Path, looks: Sequence[Look], study: Study) -> list[Finding]:
         ("huge", f"with over {FAR_LARGER} times the pixels of the median image",
          lambda look: look.pixels > FAR_LARGER * usual),
         ("no data", "without any data", lambda look: look.no_data == 1),
+        ("no data", "with a band without any data",
+         lambda look: look.no_data < 1 and bool(np.isnan(look.low).any())),
         ("blank", "with one colour all over", _is_blank),
         ("ending", "with the ending of another format than their own", _is_misnamed),
         ("unlabelled", "with a mask in which every pixel is ignored",

@@ -70,9 +70,11 @@ def _data(facts: "Facts", target: Path) -> str:
     if data.options:
         lines += ["  options:", *(f"    {key}: {_flow(v)}" for key, v in data.options.items())]
     if data.bands > 3:
+        lines += [] if data.options else ["  # options:"]
+        mark = "    # " if data.options else "  #   "
         lines += [
-            "  # To leave bands out, pick others by number and set bands to how many they are:",
-            f"  # options: {{bands: {_flow(list(range(1, data.bands)))}}}",
+            f"{mark}To leave bands out, pick others by number (from 1), and set bands to how many:",
+            f"{mark}bands: {_flow(list(range(1, data.bands)))}",
         ]
     if facts.task == "classification" and (side := _cache_side(facts)):
         lines += [

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from raysearch.config import Study
+from raysearch.data.splits import read_splits
 from raysearch.errors import RunError
 from raysearch.inference.evaluation import Evaluation, data_of_run, evaluate, other_data
 from raysearch.records.files import read_json, write_json
 from raysearch.records.leaderboard import best_trial
-from raysearch.records.run_folder import RunFolder
+from raysearch.records.run_folder import RunFolder, find_runs
 from raysearch.records.trial_record import TrialRecord
 from raysearch.study import load_study
 from raysearch.training.device import find_device
@@ -151,10 +152,30 @@ def _measured(found: Evaluation, trained: Trained, study: Study) -> dict[str, An
 def openings(path: Path, told: Mapping[str, Any]) -> dict[str, Any]:
     """Return how often the test split has been looked at, and by which command each time.
 
+    Openings by other searches that hold out the same images count too (`opened`), since what is
+    chosen among searches by them is chosen by these images; `openings` lists this search's own.
+
     Args:
         path: of test.json.
         told: of this opening: when, trial and command.
     """
     before = read_json(path).get("openings", []) if path.is_file() else []
     known = [*before, {key: told[key] for key in ("when", "trial", "command")}]
-    return {"opened": len(known), "openings": known}
+    return {"opened": len(known) + _opened_elsewhere(path), "openings": known}
+
+
+def _opened_elsewhere(path: Path) -> int:
+    """How often other searches beside this one's folder looked at the same test images."""
+    own = RunFolder(path.parent)
+    if not own.splits_file.is_file():
+        return 0
+    others = (other for other in find_runs(own.output) if other.path != own.path)
+    return sum(
+        len(read_json(other.test_file).get("openings", []))
+        for other in others
+        if other.test_file.is_file() and _held_out(other) == _held_out(own)
+    )
+
+
+def _held_out(run: RunFolder) -> tuple[str, tuple[str, ...]]:
+    return run.info.get("data_digest", ""), read_splits(run.splits_file).test

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raysearch.config import DataConfig, Resources, Study
-from raysearch.data import Data, open_data
+from raysearch.data import Data, open_data, settled
 from raysearch.data.formats import reader
 from raysearch.data.sample import generate, generators
 from raysearch.errors import ConfigError, DataError, RunError, WeightsError
@@ -53,7 +53,7 @@ def locate(study: Study, output: Path) -> tuple[Study, tuple[str, ...]]:
         classes = _recognised(data, root)
         notes.append(f"{len(classes)} classes found in {root}")
         data = data.model_copy(update={"classes": classes})
-    return checked(study, data=data), tuple(notes)
+    return checked(study, data=settled(data, root)), tuple(notes)
 
 
 def _sample(study: Study, output: Path) -> Path:

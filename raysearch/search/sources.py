@@ -46,7 +46,12 @@ def check_sources(study: Study) -> tuple[str, ...]:
         for spec in specs.get(name, []):
             bare = spec | ({"encoder_weights": None} if "encoder_weights" in spec else {})
             copied = start_from(build(bare, study.what), bare, study.what, folder)
-            notes.append(f"{name} begins with {copied.taken}/{copied.total} weights of {folder}")
+            metric = study.objective.metric
+            value = load_trained(folder).metrics.get(metric)
+            had = f", which had {metric} {value:.4f}" if value is not None else ""
+            notes.append(
+                f"{name} begins with {copied.taken}/{copied.total} weights of {folder}{had}"
+            )
     return tuple(dict.fromkeys(notes))
 
 

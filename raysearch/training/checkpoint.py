@@ -61,6 +61,7 @@ def save(
     }
     (aside / META).write_text(json.dumps(meta), encoding="utf-8")
     for path in aside.iterdir():
+        path.chmod(0o644)  # safetensors writes for the owner alone.
         _flush(path)
     final = folder / f"epoch-{epoch:04d}"
     shutil.rmtree(final, ignore_errors=True)

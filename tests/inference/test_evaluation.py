@@ -1,6 +1,7 @@
 """`python -m raysearch.evaluate`, on a search as it was left."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,17 @@ def test_its_own_folder_is_no_other_data(run: RunFolder) -> None:
     own = load_study(str(run.study_file)).data.path
     told = evaluate_run(run, data=own, device=CPU)
     assert (told["file"], told["opened"]) == ("test.json", 2)
+
+
+def test_openings_by_searches_on_the_same_images_count_together(run: RunFolder) -> None:
+    """What is chosen among searches by their test figures is chosen by the test images."""
+    twin = RunFolder(run.path.with_name("twin"))
+    shutil.copytree(run.path, twin.path)
+    assert evaluate_run(run, device=CPU)["opened"] == 1
+    told = evaluate_run(twin, device=CPU)
+    assert told["opened"] == 2
+    assert len(told["openings"]) == 1
+    shutil.rmtree(twin.path)
 
 
 def test_other_images_with_lists_and_without(run: RunFolder, tmp_path: Path) -> None:

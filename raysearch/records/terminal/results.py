@@ -23,6 +23,7 @@ from raysearch.records.terminal.text import (
     duration,
     facts,
     millions,
+    network_text,
     number,
     short,
     states_text,
@@ -153,6 +154,10 @@ def _outcome(
     if best is not None:
         where = f"trial {best.number}, {best.recipe.architecture}"
         shown.add_row("best", f"{metric} {number(best.value)} ({escape(where)})")
+        if study.profile == "quick":
+            name = best.recipe.architecture
+            told = escape(f"in profile quick, {name} is {network_text(study.networks[name])}")
+            shown.add_row("", f"[dim]{told}[/]")
     if steps:
         minutes = max(clock(m["time"]) for r in records for m in r.history) / 60
         line = sparkline([(at, value) for at, value, _ in steps], minutes)
