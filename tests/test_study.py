@@ -308,6 +308,8 @@ def test_a_yaml_of_the_working_directory_is_found_by_its_name(
 
 def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "twice.yaml"
-    path.write_text("name: x\ndata:\n  format: voc\n  bands: 3\n  format: pairs\n", encoding="utf-8")
+    path.write_text(
+        "name: x\ndata:\n  format: voc\n  bands: 3\n  format: pairs\n", encoding="utf-8"
+    )
     with pytest.raises(ConfigError, match="line 5: the key 'format' stands twice"):
         read_yaml(path)
