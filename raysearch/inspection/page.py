@@ -60,7 +60,8 @@ def _values(report: Report) -> dict[str, Any]:
         "level": report.findings[0].level if report.findings else "sound",
         "splits": splits_text(report),
         "findings": list(zip(report.findings, images, strict=True)),
-        "colours": [to_hex(colour) for colour in class_colours(max(2, len(shares)))],
+        # Only masks have a background, whose colour is first.
+        "colours": [to_hex(colour) for colour in class_colours(len(shares) + 1)[1 - offset :]],
         "columns": filled_splits(report),
         "counted": "pixels" if study.what.segments else "images",
         "images": max(1, len(sound)),
