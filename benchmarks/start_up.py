@@ -21,7 +21,7 @@ from raysearch.config import Study
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder, TrialRecord
 from raysearch.records.terminal import make_console
-from raysearch.search.prepare import prepare
+from raysearch.search.prepare import locate, prepare
 from raysearch.search.run import search
 from raysearch.search.trial import Context
 from raysearch.study import load_study, to_yaml
@@ -71,13 +71,12 @@ def tiny_study(trials: int, folder: Path) -> Study:
         "fixed.architecture=tiny", "fixed.image_size=32", "fixed.crop_size=32",
         f"budget={{trials: {trials}, epochs: 1}}", "resources.max_concurrent_trials=1",
     ])  # fmt: skip
-    prepared = prepare(study, folder, seed=0)
-    return prepared.study
+    return locate(study, folder)[0]
 
 
 def start_ups(study: Study, launcher: str, folder: Path) -> list[float]:
     """Return the start-up of each trial of a search, in order."""
-    prepared = prepare(study, folder, seed=0)
+    prepared = prepare(study, seed=0)
     run = RunFolder.create(folder / launcher, study.name)
     run.write("study.yaml", to_yaml(study))
     run.write("splits.json", prepared.data.splits.to_json())

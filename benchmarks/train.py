@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from raysearch.config import Study
 from raysearch.data import Data
 from raysearch.records.terminal import make_console
-from raysearch.search.prepare import prepare
+from raysearch.search.prepare import locate, prepare
 from raysearch.study import load_study
 from raysearch.training.device import find_device
 from raysearch.training.loop import Machine, Training
@@ -44,7 +44,7 @@ def main() -> None:
     for column in ("network", "bare step", "training", "ratio", "with elastic", "validation"):
         table.add_column(column, justify="left" if column == "network" else "right")
     with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(study, Path(folder), seed=0)
+        prepared = prepare(locate(study, Path(folder))[0], seed=0)
         ratios = [measure(name, prepared.study, prepared.data, Path(folder), arguments, table)
                   for name in study.networks]  # fmt: skip
     console = make_console()
@@ -78,9 +78,9 @@ def measure(
         "validation": lambda number: plain.validate(),
     }
     for run in runs.values():
-        run(0)
+        run(1)  # Epochs count from 1.
     seconds: dict[str, list[float]] = {key: [] for key in runs}
-    for number in range(1, arguments.rounds + 1):
+    for number in range(2, arguments.rounds + 2):
         for key, run in runs.items():
             seconds[key].append(timed(run, number))
     rate = {key: images / statistics.median(took) for key, took in seconds.items()}
@@ -115,9 +115,8 @@ def trial(
 def bare_steps(training: Training) -> Callable[[], None]:
     """Return an epoch's number of steps on one batch in memory, with the same network."""
     optimizer = build_optimizer(training.recipe, training.network)
-    images, masks = next(iter(training.batches))
-    images = training.to_device(images).clone()
-    masks = masks.to(training.device).long()
+    mixed = training.mixed(next(iter(training.batches)), (0,))
+    images, masks = training.normalised(mixed.images).clone(), mixed.parts[0].ids
 
     def run() -> None:
         training.network.train()
