@@ -103,7 +103,7 @@ class _Chooser:
     ) -> None:
         self.found, self.data, self.task = found, data, task
         self.objective, self.limits, self.device, self.say = objective, limits, device, say
-        self.of_folder = {one.candidate.folder: one for one in found}
+        self.of_place = {one.candidate.place: one for one in found}
         self.loaded: dict[Path, Trained] = {}
         self.tried: dict[str, dict[str, float]] = {}
 
@@ -122,7 +122,7 @@ class _Chooser:
         if self._worse(measured, before):
             model, measured = self._finished(kept)
         self.tried["temperature"]["kept"] = model.temperature
-        places = [self._place(member.folder) for member in ensemble.members]
+        numbers = [self._number(member.place) for member in ensemble.members]
         return Chosen(
             self.objective,
             model,
@@ -130,7 +130,7 @@ class _Chooser:
             {**validation, MODEL: measured},
             self.tried,
             selection,
-            scorer.disagreement(places),
+            scorer.disagreement(numbers),
         )
 
     def _members(self, selection: Selection) -> tuple[Model, Model]:
@@ -140,7 +140,7 @@ class _Chooser:
         for one in alone[1:]:
             if self.objective.better(self._alone(one), self._alone(best)):
                 best = one
-        single = Model((self._load(best.candidate.folder),), (1.0,))
+        single = Model((self._load(best.candidate.place),), (1.0,))
         models = {SINGLE: single}
         for name, weights in (("weighted", selection.greedy), ("bagged", selection.bagged)):
             several = self._model(weights)
@@ -151,7 +151,7 @@ class _Chooser:
                     f"{name}: average": replace(several, weights=equal),
                     f"{name}: majority": replace(several, vote="majority"),
                 }
-        values = self._compare("members", models, Stored(self.of_folder, self.data, SPLIT))
+        values = self._compare("members", models, Stored(self.of_place, self.data, SPLIT))
         best_name = self._best({k: v for k, v in values.items() if k != SINGLE})
         if best_name is None or self.objective.better(values[SINGLE], values[best_name]):
             return single, single
@@ -166,7 +166,7 @@ class _Chooser:
         """
         tried: dict[str, Model] = {}
         for base, model in ((SINGLE, single), (ENSEMBLE, ensemble)):
-            members = [self.of_folder[member.folder] for member in model.members]
+            members = [self.of_place[member.place] for member in model.members]
             fit = [views for views in SETS if self.limits.allow(members, len(views))]
             tried[base] = model
             tried |= {f"{base}: {', '.join(views)}": replace(model, tta=views) for views in fit}
@@ -193,7 +193,7 @@ class _Chooser:
         def at(temperature: float, rows: Tensor) -> Tensor:
             warm = replace(model, temperature=temperature)
             said = [
-                weight * warm.answer({v: logits[m.folder, v][rows] for v in model.tta})
+                weight * warm.answer({v: logits[m.place, v][rows] for v in model.tta})
                 for m, weight in zip(model.members, model.weights, strict=True)
             ]
             return torch.stack(said).sum(0)
@@ -243,16 +243,16 @@ class _Chooser:
     def _model(self, weights: Sequence[float]) -> Model:
         taken = [(self.found[at], weight) for at, weight in enumerate(weights) if weight > 0]
         taken.sort(key=lambda pair: -pair[1])
-        members = tuple(self._load(one.candidate.folder) for one, _ in taken)
+        members = tuple(self._load(one.candidate.place) for one, _ in taken)
         return Model(members, tuple(weight for _, weight in taken))
 
-    def _load(self, folder: Path) -> Trained:
-        if folder not in self.loaded:
-            self.loaded[folder] = load_trained(folder, self.device)
-        return self.loaded[folder]
+    def _load(self, place: Path) -> Trained:
+        if place not in self.loaded:
+            self.loaded[place] = load_trained(place, self.device)
+        return self.loaded[place]
 
-    def _place(self, folder: Path) -> int:
-        return [one.candidate.folder for one in self.found].index(folder)
+    def _number(self, place: Path) -> int:
+        return [one.candidate.place for one in self.found].index(place)
 
 
 class Sampled:
@@ -270,10 +270,10 @@ class Sampled:
 
     def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
         logits = self.source(member, name, indices)
-        if member.folder in {one.folder for one in self.model.members}:
+        if member.place in {one.place for one in self.model.members}:
             ignored = self.model.task.ignore_index
             rows, truth = sample(logits.cpu(), target_of(self.data, indices), self.pixels, ignored)
-            pair = member.folder, name
+            pair = member.place, name
             if pair not in self.kept:
                 self.kept[pair] = Rows(self.most, self.model.task.num_classes)
             self.kept[pair].add(rows)

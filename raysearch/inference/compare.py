@@ -77,12 +77,12 @@ class Asked:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds = (time.perf_counter() - began) / len(indices)
-        self.seconds[member.folder, name].append(seconds)
+        self.seconds[member.place, name].append(seconds)
         return logits
 
     def per_image(self, model: Model) -> float:
         """Return the sum of the medians of the model's networks and views."""
-        pairs = [(member.folder, name) for member in model.members for name in model.tta]
+        pairs = [(member.place, name) for member in model.members for name in model.tta]
         return sum(median(self.seconds[pair]) for pair in pairs)
 
 
@@ -96,7 +96,7 @@ class Stored:
     def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
         if name != IDENTITY:
             raise ValueError(f"{name} is not kept on disk")
-        found = self.found[member.folder]
+        found = self.found[member.place]
         return as_logits(torch.cat([found.image(self.positions[index]) for index in indices]))
 
     def per_image(self, model: Model) -> None:
@@ -138,22 +138,22 @@ def _batches(data: Data, split: str) -> list[tuple[int, ...]]:
 
 def _mixing(model: Model) -> tuple[Any, ...]:
     """What a model's probabilities follow from."""
-    folders = tuple(member.folder for member in model.members)
-    return folders, model.weights, model.vote, model.tta, model.temperature
+    places = tuple(member.place for member in model.members)
+    return places, model.weights, model.vote, model.tta, model.temperature
 
 
 def _mix(models: Sequence[Model], indices: Sequence[int], source: Source) -> list[Tensor]:
     """Return each model's probabilities, (N, K, ...)."""
-    members = {m.folder: m for model in models for m in model.members}
+    members = {m.place: m for model in models for m in model.members}
     sums: list[Tensor | None] = [None] * len(models)
-    for folder, member in members.items():
-        asking = [m for m in models if folder in {one.folder for one in m.members}]
+    for place, member in members.items():
+        asking = [m for m in models if place in {one.place for one in m.members}]
         names = dict.fromkeys(name for model in asking for name in model.tta)
         logits = {name: source(member, name, indices) for name in names}
         answers: dict[Any, Tensor] = {}
         for at, model in enumerate(models):
             for own, weight in zip(model.members, model.weights, strict=True):
-                if own.folder != folder:
+                if own.place != place:
                     continue
                 how = (model.vote, model.tta, model.temperature)
                 if how not in answers:

@@ -54,7 +54,7 @@ def evaluate(trained: Trained, data: Data, split: str, device: torch.device) -> 
     """
     task, threshold = trained.task, trained.threshold
     if task.binary and threshold is None:
-        raise RunError(f"{trained.folder}: keeps no threshold; train the trial again")
+        raise RunError(f"{trained.place}: keeps no threshold; train the trial again")
     metrics = build_metrics(task, device, threshold=threshold)
     tallies, seconds = Tallies(task, threshold), []
     for batch in validation_batches(data, trained.recipe, split=split):

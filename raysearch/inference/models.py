@@ -1,8 +1,10 @@
 """One or several trained networks as a single model: whole images in, probabilities out."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import relpath
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,7 @@ from raysearch.training.checkpoint import BEST
 from raysearch.training.metrics import BINS
 from raysearch.training.trained import Trained, load_trained
 
-ENSEMBLE = "ensemble.json"
+ENSEMBLE, STUDY = "ensemble.json", "study.yaml"
 
 Vote = Literal["average", "majority"]
 
@@ -152,7 +154,7 @@ def load_model(path: Path, device: torch.device | None = None) -> Model:
     """Load a trial, or the ensemble of a search, or its best trial where it has none.
 
     Args:
-        path: folder of a trial or of a search.
+        path: folder of a trial or of a search, or what `write_bundle` has written.
 
     Raises:
         RunError: it is neither, or its weights or its ensemble.json cannot be read.
@@ -165,10 +167,13 @@ def load_model(path: Path, device: torch.device | None = None) -> Model:
     return Model((trained,), (1.0,), threshold=trained.threshold)
 
 
-def describe_model(model: Model) -> dict[str, Any]:
-    """Return what ensemble.json says of a model, as JSON; `load_model` needs nothing else."""
+def describe_model(model: Model, folder: Path) -> dict[str, Any]:
+    """Return what the ensemble.json of a folder says of a model; `load_model` needs nothing else.
+
+    Members are named by their place, seen from there.
+    """
     members = [
-        {"trial": int(member.folder.name), "weight": weight}
+        {**named(member.place, folder), "weight": weight}
         for member, weight in zip(model.members, model.weights, strict=True)
     ]
     return {
@@ -181,11 +186,53 @@ def describe_model(model: Model) -> dict[str, Any]:
     }
 
 
-def _load_ensemble(run: Path, device: torch.device | None) -> Model:
-    path = run / ENSEMBLE
+def write_bundle(run: Path, folder: Path) -> None:
+    """Copy a search's ensemble.json, its members and its study into a folder that needs no search.
+
+    Raises:
+        RunError: there is no ensemble, or a member of it is gone.
+    """
+    told = _read_ensemble(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, member in enumerate(told["members"]):
+        place = (run / member["place"]).resolve()
+        newest = sorted(place.glob("epoch-*"))[-1:]
+        if not newest:
+            raise RunError(f"{place}: is gone; make the ensemble again")
+        inner = f"members/{number}/{place.name}"
+        shutil.copytree(newest[0], folder / inner / newest[0].name)
+        member["place"] = inner
+    (folder / ENSEMBLE).write_text(json.dumps(told, indent=2), encoding="utf-8")
+    shutil.copyfile(run / STUDY, folder / STUDY)
+
+
+def _read_ensemble(run: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        numbers = [int(member["trial"]) for member in told["members"]]
+        told: dict[str, Any] = json.loads((run / ENSEMBLE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(run, error) from error
+    return told
+
+
+def _unreadable(run: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{run / ENSEMBLE}: cannot be read ({error!r}); write it again with "
+        f"`python -m raysearch.ensemble {run}`"
+    )
+
+
+def named(place: Path, folder: Path) -> dict[str, Any]:
+    """Return how a search's files name a checkpoint: its trial, its place as seen from the search's
+    folder, and the search where it is another one."""
+    run, trial = place.parents[2], int(place.parent.name)
+    other = None if run == folder else f"{run.parent.name}/{run.name}"
+    return {"trial": trial, "run": other, "place": Path(relpath(place, folder)).as_posix()}
+
+
+def _load_ensemble(run: Path, device: torch.device | None) -> Model:
+    told = _read_ensemble(run)
+    try:
+        places = [run / str(member["place"]) for member in told["members"]]
         rest: dict[str, Any] = {
             "weights": tuple(float(member["weight"]) for member in told["members"]),
             "vote": told["vote"],
@@ -194,18 +241,15 @@ def _load_ensemble(run: Path, device: torch.device | None) -> Model:
             "threshold": told["threshold"],
             "postprocessing": told["postprocessing"],
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{path}: cannot be read ({error!r}); write it again with "
-            f"`python -m raysearch.ensemble {run}`"
-        ) from error
-    members = tuple(load_trained(run / "trials" / f"{n:04d}", device) for n in numbers)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(run, error) from error
+    members = tuple(load_trained(place.resolve(), device) for place in places)
     return Model(members, **rest)
 
 
 def _best_trial(run: Path) -> Path:
     """Return the folder of the best ended trial that has kept its weights."""
-    objective = load_study(str(run / "study.yaml")).objective
+    objective = load_study(str(run / STUDY)).objective
     best: tuple[float, Path] | None = None
     for path in sorted((run / "trials").glob("*/end.json")):
         end = json.loads(path.read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
 """What every candidate of an ensemble says of a split: computed once, kept on disk.
 
-`<folder>/<split>/<trial>-<epoch>.npy` is flat float16: the probabilities (K, H, W) of each image at
-its native size, or (K,) of a classified one, in the order of the split. The JSON of the same name
-says which weights and images they come from; what does not match is computed again. One image is
-mapped at a time, so memory depends on neither images nor candidates.
+`<run>/probabilities/<split>/<trial>-<epoch>.npy` is flat float16: the probabilities (K, H, W) of
+each image at its native size, or (K,) of a classified one, in the order of the split. The JSON of
+the same name says which weights and images they come from; what does not match is computed again.
+One image is mapped at a time, so memory depends on neither images nor candidates.
 """
 
 import hashlib
@@ -24,35 +24,45 @@ from torch import Tensor
 
 from raysearch.data import Data, validation_batches
 from raysearch.errors import RunError
-from raysearch.training.checkpoint import BEST, META, WEIGHTS
+from raysearch.training.checkpoint import BEST, FINAL, META, WEIGHTS
 from raysearch.training.metrics import build_metrics
 from raysearch.training.trained import load_trained
 
+PROBABILITIES = "probabilities"
 LEAST = 1e-7  # Under what float16 can tell from 0.
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A kept checkpoint of a search: the best epoch of a trial.
+    """A kept checkpoint of a search: the best epoch of a trial, or its last one.
 
     Attributes:
-        folder: of the trial.
+        place: folder of the checkpoint, such as trials/0007/best.
         checksum: of the weights.
         size: of the weights' file in bytes.
     """
 
-    folder: Path
+    place: Path
     epoch: int
     checksum: str
     size: int
 
     @property
     def trial(self) -> int:
-        return int(self.folder.name)
+        return int(self.place.parent.name)
+
+    @property
+    def run(self) -> Path:
+        """Folder of the search."""
+        return self.place.parents[2]
 
     @property
     def name(self) -> str:
         return f"{self.trial:04d}-{self.epoch:04d}"
+
+    def answers(self, split: str) -> Path:
+        """Return the file of what it says of a split."""
+        return self.run / PROBABILITIES / split / f"{self.name}.npy"
 
 
 @dataclass(frozen=True)
@@ -101,17 +111,21 @@ def as_logits(probabilities: Tensor) -> Tensor:
 
 
 def candidates(run: Path) -> list[Candidate]:
-    """Return the kept checkpoints of a search's trials that did not fail, by number."""
+    """Return the kept checkpoints of a search's ended trials that did not fail, by number."""
     found = []
     for folder in sorted((run / "trials").glob("[0-9]*")):
         end = folder / "end.json"
         if not end.is_file() or json.loads(end.read_text(encoding="utf-8"))["value"] is None:
             continue
-        for path in sorted((folder / BEST).glob("epoch-*"))[-1:]:
-            meta = json.loads((path / META).read_text(encoding="utf-8"))
-            size = (path / WEIGHTS).stat().st_size
-            found.append(Candidate(folder, meta["epoch"], meta["sha256"][WEIGHTS], size))
+        for place in (folder / BEST, folder / FINAL):
+            found += [_candidate(path) for path in sorted(place.glob("epoch-*"))[-1:]]
     return found
+
+
+def _candidate(path: Path) -> Candidate:
+    meta = json.loads((path / META).read_text(encoding="utf-8"))
+    size = (path / WEIGHTS).stat().st_size
+    return Candidate(path.parent, meta["epoch"], meta["sha256"][WEIGHTS], size)
 
 
 Map = Callable[[Callable[[Candidate], Probabilities], Iterable[Candidate]], Iterable[Probabilities]]
@@ -121,28 +135,24 @@ def compute_all(
     wanted: Iterable[Candidate],
     data: Data,
     split: str,
-    folder: Path,
     device: torch.device,
     how: Map = map,
 ) -> Iterator[Probabilities]:
     """Yield each candidate's answers as they are there.
 
     Args:
-        folder: of a search's probabilities.
         how: maps a function, which pickles, over candidates: one after the other, or over machines.
     """
-    yield from how(partial(compute, data=data, split=split, folder=folder, device=device), wanted)
+    yield from how(partial(compute, data=data, split=split, device=device), wanted)
 
 
-def compute(
-    candidate: Candidate, data: Data, split: str, folder: Path, device: torch.device
-) -> Probabilities:
+def compute(candidate: Candidate, data: Data, split: str, device: torch.device) -> Probabilities:
     """Return a candidate's answers on a split; it is asked only where they are not there yet.
 
     Raises:
         RunError: no weights that can be read, or no room on the disk.
     """
-    path = folder / split / f"{candidate.name}.npy"
+    path = candidate.answers(split)
     shapes = _shapes(data, split)
     identity = {"checksum": candidate.checksum, "images": _images(data, split)}
     told = _told(path)
@@ -176,7 +186,7 @@ def _ask(
     path.with_suffix(".json").unlink(missing_ok=True)
     aside = path.with_name(f".{path.name}")
     open_memmap(aside, mode="w+", dtype=np.float16, shape=(offsets[-1],))
-    trained = load_trained(candidate.folder, device)
+    trained = load_trained(candidate.place, device)
     metrics, seconds = build_metrics(trained.task, device), []
     positions = {index: position for position, index in enumerate(data.indices(split))}
     for batch in validation_batches(data, trained.recipe, split=split):

@@ -1,20 +1,22 @@
 """Make a search's ensemble, measure it, and keep what came out in the run folder."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from raysearch.config import Study
 from raysearch.data import Data
+from raysearch.data.splits import read_splits
 from raysearch.errors import RunError
 from raysearch.inference.choose import ENSEMBLE, MODEL, SINGLE, TTA, Chosen, choose
 from raysearch.inference.compare import Asked, Measured, measure
 from raysearch.inference.evaluation import data_of_run
 from raysearch.inference.models import ENSEMBLE as FILE
-from raysearch.inference.models import Model, describe_model
-from raysearch.inference.probabilities import Probabilities, candidates, compute_all
+from raysearch.inference.models import Model, describe_model, named
+from raysearch.inference.probabilities import Candidate, Map, Probabilities, candidates, compute_all
 from raysearch.inference.selection import Limits
 from raysearch.records.evaluation import FEW_CLASSES, cache_folder, data_root, openings
 from raysearch.records.files import read_json, write_json
@@ -22,7 +24,6 @@ from raysearch.records.run_folder import RunFolder
 from raysearch.study import load_study
 from raysearch.training.device import find_device
 
-PROBABILITIES = "probabilities"
 ROWS = (SINGLE, SINGLE + TTA, ENSEMBLE, ENSEMBLE + TTA, MODEL)
 
 Say = Callable[[str], None]
@@ -35,31 +36,33 @@ def ensemble_run(
     command: str | None = None,
     device: torch.device | None = None,
     say: Say = lambda text: None,
+    others: Sequence[RunFolder] = (),
+    how: Map = map,
 ) -> dict[str, Any]:
     """Choose a search's ensemble on validation images; return what ensemble.json says of it.
 
     Args:
+        others: searches over the same images, split alike, whose trials are candidates too.
+        how: see `raysearch.inference.probabilities.compute_all`.
         test: measure it on the test split too, which is one more opening of it; without effect
             where the search has kept none aside.
         command: as it was typed.
         say: is told what happens.
 
     Raises:
-        RunError: no trial has kept its weights.
+        RunError: no trial has kept its weights, or another search has other images or splits.
         ConfigError: no trial is within the limits.
         DataError: the images are no longer those of the search.
     """
     study, info = load_study(str(run.study_file)), run.info
     limits, device = limits or Limits(), device or find_device()
-    wanted = candidates(run.path)
-    if not wanted:
-        raise RunError(f"{run.name}: no trial of it has kept its weights; choose another search")
+    wanted = _candidates(run, others)
     root = data_root(run, study).resolve()
     opened = data_of_run(
         study.data, root, cache_folder(study), info["data_digest"], run.splits_file
     )
     found = []
-    for one in compute_all(wanted, opened, "val", run.path / PROBABILITIES, device):
+    for one in compute_all(wanted, opened, "val", device, how):
         found.append(one)
         say(f"trial {one.candidate.trial}: {len(found)} of {len(wanted)}")
     chosen = choose(found, opened, study.what, study.objective, limits, device, say)
@@ -70,8 +73,8 @@ def ensemble_run(
         "device": str(device),
         "data": str(root),
         "data_digest": opened.digest,
-        **describe_model(chosen.model),
-        **_of_validation(chosen, found),
+        **describe_model(chosen.model, run.path),
+        **_of_validation(chosen, found, run.path),
         "test": None,
     }
     if test and info.get("splits") != "official" and opened.indices("test"):
@@ -81,14 +84,34 @@ def ensemble_run(
     return told
 
 
-def _of_validation(chosen: Chosen, found: list[Probabilities]) -> dict[str, Any]:
+def _candidates(run: RunFolder, others: Sequence[RunFolder]) -> list[Candidate]:
+    """The kept checkpoints of searches none of which has trained on what another one held out."""
+    found = candidates(run.path)
+    for other in others:
+        same = [
+            other.info.get("data_digest") == run.info["data_digest"],
+            read_splits(other.splits_file) == read_splits(run.splits_file),
+        ]
+        if not all(same):
+            what = "splits" if same[0] else "images"
+            raise RunError(
+                f"{other.name}: was run on other {what} than {run.name}; its trials may have "
+                "learned what those are measured on. Search again with the same data and --seed"
+            )
+        found += candidates(other.path)
+    if not found:
+        raise RunError(f"{run.name}: no trial of it has kept its weights; choose another search")
+    return found
+
+
+def _of_validation(chosen: Chosen, found: list[Probabilities], folder: Path) -> dict[str, Any]:
     metric = chosen.objective.metric
     greedy, bagged = chosen.selection.greedy, chosen.selection.bagged
     return {
         "metric": metric,
         "candidates": [
             {
-                "trial": one.candidate.trial,
+                **named(one.candidate.place, folder),
                 "epoch": one.candidate.epoch,
                 metric: one.metrics.get(metric),
                 "seconds_per_image": one.seconds_per_image,
@@ -154,15 +177,16 @@ def _count_opening(
 ) -> dict[str, Any]:
     """Add this opening to test.json; where that has no figures yet, those of the best single."""
     folder = single.members[0].folder
-    record = run.trial(int(folder.name))
+    owner = RunFolder.read(folder.parents[1])
+    record = owner.trial(int(folder.name))
     opening = openings(run.test_file, {**told, "trial": record.number})
     before = read_json(run.test_file) if run.test_file.is_file() else {}
     headline = [study.objective.metric, *study.what.scores]
     first = {
-        "run": run.name,
+        "run": owner.name,
         "trial": record.number,
         "architecture": record.recipe.architecture,
-        "epoch": record.best_epoch,
+        "epoch": single.members[0].metrics["epoch"],
         "split": "test",
         **{key: told[key] for key in ("data", "data_digest", "device", "command", "when")},
         "file": run.test_file.name,

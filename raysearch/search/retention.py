@@ -1,4 +1,4 @@
-"""Which checkpoints stay: the best epoch of the best trials, and the last one of running trials."""
+"""Which checkpoints stay: best and last epoch of the best trials, and all of running ones."""
 
 import logging
 import shutil
@@ -9,7 +9,7 @@ from raysearch.config import Objective, Study
 from raysearch.records.leaderboard import ranked
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder, TrialRecord
-from raysearch.training.checkpoint import BEST, EVERY, LAST
+from raysearch.training.checkpoint import BEST, EVERY, FINAL, finish
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +45,14 @@ def delete_others(run: RunFolder, objective: Objective) -> None:
     kept = kept_trials(ended, objective)
     for record in ended:
         folder = run.trial_folder(record.number)
-        shutil.rmtree(folder / LAST, ignore_errors=True)
+        finish(folder, keep=record.number in kept)
         if record.number not in kept:
-            for name in (BEST, EVERY):
+            for name in (BEST, EVERY, FINAL):
                 shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def kept_trials(records: Iterable[TrialRecord], objective: Objective) -> set[int]:
-    """Return the trials that keep their best epoch: the best 20, and the best 3 of each kind."""
+    """Return the trials that keep their weights: the best 20, and the best 3 of each kind."""
     scored = [record for record in ranked(records, objective) if record.value is not None]
     kept = {record.number for record in scored[:BEST_TRIALS]}
     for architecture in {record.recipe.architecture for record in scored}:

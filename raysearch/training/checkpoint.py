@@ -20,8 +20,9 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-# Of a trial: its best epoch, its newest, and those kept every so many epochs.
-BEST, LAST, EVERY = "best", "last", "every"
+# Of a trial: its best epoch, its newest to resume from, those kept every so many epochs, and, when
+# it has ended later than at its best, what its last epoch had learned.
+BEST, LAST, EVERY, FINAL = "best", "last", "every", "final"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     for broken_off in folder.glob(".epoch-*"):
         shutil.rmtree(broken_off, ignore_errors=True)
-    aside = folder / f".epoch-{epoch:04d}.{os.getpid()}"
+    aside = folder / f".{_name(epoch)}.{os.getpid()}"
     aside.mkdir()
     save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, aside / WEIGHTS)
     torch.save(dict(state or {}), aside / STATE)
@@ -63,7 +64,7 @@ def save(
     for path in aside.iterdir():
         path.chmod(0o644)  # safetensors writes for the owner alone.
         _flush(path)
-    final = folder / f"epoch-{epoch:04d}"
+    final = folder / _name(epoch)
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
     _flush(folder)
@@ -89,6 +90,30 @@ def load(folder: Path, at_most: int | None = None) -> Checkpoint | None:
         except Exception as error:
             log.warning("%s is damaged (%s); the checkpoint before it is used", path, error)
     return None
+
+
+def finish(trial: Path, keep: bool) -> None:
+    """Delete what an ended trial would resume from.
+
+    Args:
+        trial: its folder.
+        keep: leave in `final` what validation measured at the last epoch, where that is not the
+            best one.
+    """
+    found = load(trial / LAST) if keep else None
+    if found is not None and not (trial / BEST / _name(found.epoch)).is_dir():
+        averaged = found.state["ema"]
+        inner = "module."
+        weights = {k.removeprefix(inner): v for k, v in averaged.items() if k.startswith(inner)}
+        save(
+            trial / FINAL, found.epoch, weights or found.weights,
+            metrics=found.metrics, model=found.model, keep=1,
+        )  # fmt: skip
+    shutil.rmtree(trial / LAST, ignore_errors=True)
+
+
+def _name(epoch: int) -> str:
+    return f"epoch-{epoch:04d}"
 
 
 def _read(path: Path) -> Checkpoint:

@@ -372,7 +372,8 @@ class Training:
             "best": self.best,
             "best_epoch": self.best_epoch,
         }
-        checkpoint.save(self.folder / LAST, epoch, self.network.state_dict(), state, metrics)
+        last = self.folder / LAST
+        checkpoint.save(last, epoch, self.network.state_dict(), state, metrics, model)
 
     def resume(self) -> tuple[int, dict[str, Any]]:
         """Load the newest checkpoint; return its epoch (0: none) and that epoch's metrics."""

@@ -11,15 +11,16 @@ from raysearch.config import Recipe, Task
 from raysearch.errors import RunError
 from raysearch.models import build
 from raysearch.training import checkpoint
-from raysearch.training.checkpoint import BEST
+from raysearch.training.checkpoint import BEST, FINAL
 from raysearch.training.normalisation import Normalisation
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The best epoch of a trial, in evaluation mode.
+    """An epoch of a trial, in evaluation mode.
 
     Attributes:
+        place: folder of its checkpoint, such as trials/0007/best, which tells it from all others.
         threshold: least probability of the positive class, where the task has two classes.
         metrics: of validation, at that epoch.
     """
@@ -30,7 +31,12 @@ class Trained:
     recipe: Recipe
     threshold: float | None
     metrics: dict[str, Any]
-    folder: Path
+    place: Path
+
+    @property
+    def folder(self) -> Path:
+        """Of the trial."""
+        return self.place.parent
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -58,18 +64,23 @@ def description(
     }
 
 
-def load_trained(trial: Path, device: torch.device | None = None) -> Trained:
-    """Load the best epoch of a trial from its folder.
+def load_trained(folder: Path, device: torch.device | None = None) -> Trained:
+    """Load a trained network.
+
+    Args:
+        folder: of a trial, whose best epoch is meant, or of one of its checkpoints, such as
+            trials/0007/final.
 
     Raises:
         RunError: the folder has no checkpoint that can be read.
     """
     device = device or torch.device("cpu")
-    found = checkpoint.load(trial / BEST)
+    place = folder if folder.name in (BEST, FINAL) else folder / BEST
+    found = checkpoint.load(place)
     if found is None or not found.model:
         raise RunError(
-            f"{trial}: has no readable checkpoint in {BEST}/ (only the best trials of a search "
-            "keep theirs); choose another trial"
+            f"{place}: has no readable checkpoint (only the best trials of a search keep theirs); "
+            "choose another trial"
         )
     told = found.model
     task = Task(**{**told["task"], "classes": tuple(told["task"]["classes"])})
@@ -83,5 +94,5 @@ def load_trained(trial: Path, device: torch.device | None = None) -> Trained:
         Recipe.model_validate(told["recipe"]),
         found.metrics.get("threshold"),
         found.metrics,
-        trial,
+        place,
     )

@@ -49,7 +49,7 @@ def data(study: Study) -> Data:
 
 
 def asked(run: RunFolder, data: Data) -> list[Probabilities]:
-    return list(compute_all(candidates(run.path), data, "val", run.path / "probabilities", CPU))
+    return list(compute_all(candidates(run.path), data, "val", CPU))
 
 
 def test_nothing_that_is_chosen_is_worse(run: RunFolder, data: Data, study: Study) -> None:
@@ -115,8 +115,8 @@ def test_disk_and_network_say_the_same(run: RunFolder, data: Data) -> None:
     both = Model(
         tuple(load_trained(run.trial_folder(n)) for n in (0, 1)), (0.7, 0.3), temperature=2.0
     )
-    of_folder = {one.candidate.folder: one for one in asked(run, data)}
-    stored = measure({"": both}, data, "val", Stored(of_folder, data, "val"))[""]
+    of_place = {one.candidate.place: one for one in asked(run, data)}
+    stored = measure({"": both}, data, "val", Stored(of_place, data, "val"))[""]
     live = measure({"": both}, data, "val", Asked(data, CPU))[""]
     assert stored.metrics["pixel_accuracy"] == pytest.approx(
         live.metrics["pixel_accuracy"], abs=2e-3

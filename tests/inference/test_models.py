@@ -1,6 +1,7 @@
 """Models of one and of several members, on whole images."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from raysearch.data import Data, open_data, validation_batches
 from raysearch.data.batch import as_tensor
 from raysearch.errors import ConfigError, RunError
-from raysearch.inference.models import Model, describe_model, load_model
+from raysearch.inference.models import Model, describe_model, load_model, write_bundle
 from raysearch.inference.postprocess import postprocess
 from raysearch.inference.tta import TRANSFORMS
 from raysearch.records.run_folder import RunFolder
@@ -86,13 +87,23 @@ def test_an_ensemble_is_read_as_it_was_written(run: RunFolder, data: Data) -> No
     model = Model(
         members, (0.5, 0.5), "average", ("identity", "flip_horizontal"), 1.5, None, {"holes": 0.01}
     )
-    (run.path / "ensemble.json").write_text(json.dumps(describe_model(model)))
+    (run.path / "ensemble.json").write_text(json.dumps(describe_model(model, run.path)))
     again = load_model(run.path)
-    assert describe_model(again) == describe_model(model)
+    assert describe_model(again, run.path) == describe_model(model, run.path)
     assert torch.equal(again.probabilities(raw(data, 1)), model.probabilities(raw(data, 1)))
     (run.path / "ensemble.json").write_text("{}")
     with pytest.raises(RunError, match="write it again"):
         load_model(run.path)
+
+
+def test_a_bundle_answers_without_its_search(run: RunFolder, data: Data, tmp_path: Path) -> None:
+    members = tuple(load_trained(run.trial_folder(number)) for number in (0, 1))
+    model = Model(members, (0.25, 0.75), "average", ("identity", "turn_90"), 1.5)
+    (run.path / "ensemble.json").write_text(json.dumps(describe_model(model, run.path)))
+    write_bundle(run.path, tmp_path / "bundle")
+    expected = model.probabilities(raw(data, 1))
+    shutil.rmtree(run.path)
+    assert torch.equal(load_model(tmp_path / "bundle").probabilities(raw(data, 1)), expected)
 
 
 def test_a_search_without_ensemble_gives_its_best_trial(run: RunFolder, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_what_cannot_be_asked(
 def test_an_ensemble_answers_where_there_is_one(run: RunFolder, tmp_path: Path) -> None:
     file = photograph(tmp_path / "1.png")
     told: dict[str, Any] = {
-        "members": [{"trial": 0, "weight": 0.5}, {"trial": 1, "weight": 0.5}],
+        "members": [{"place": f"trials/{n:04d}/best", "weight": 0.5} for n in (0, 1)],
         "vote": "average",
         "tta": ["identity", "turn_90"],
         "temperature": 2.0,

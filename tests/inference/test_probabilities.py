@@ -37,7 +37,7 @@ def data(run: RunFolder) -> Data:
 
 
 def computed(run: RunFolder, data: Data, split: str = "val") -> list[Probabilities]:
-    return list(compute_all(candidates(run.path), data, split, run.path / "probabilities", CPU))
+    return list(compute_all(candidates(run.path), data, split, CPU))
 
 
 def test_candidates_are_the_trials_that_keep_their_weights(run: RunFolder) -> None:
@@ -48,7 +48,7 @@ def test_candidates_are_the_trials_that_keep_their_weights(run: RunFolder) -> No
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_what_is_on_disk_is_what_the_network_says(run: RunFolder, data: Data, split: str) -> None:
     for one in computed(run, data, split):
-        model = load_model(one.candidate.folder)
+        model = load_model(one.candidate.place.parent)
         metrics = build_metrics(model.task)
         for position, index in enumerate(data.indices(split)):
             image = as_tensor(data.cache.image(index))[None]
@@ -106,7 +106,7 @@ def test_candidates_can_be_mapped_over_others(run: RunFolder, data: Data, tmp_pa
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(function, wanted))
 
-    found = list(compute_all(candidates(run.path), data, "val", tmp_path, CPU, how=threads))
+    found = list(compute_all(candidates(run.path), data, "val", CPU, how=threads))
     for one, other in zip(found, computed(run, data), strict=True):
         assert torch.equal(one.image(0), other.image(0))
 

@@ -43,7 +43,7 @@ def written(
     """A candidate that says (K, H, W) of each validation image."""
     path = folder / f"{number}.npy"
     np.save(path, np.concatenate([one.reshape(-1) for one in said]).astype(np.float16))
-    candidate = Candidate(folder / f"{number:04d}", 1, "", 10**9)
+    candidate = Candidate(folder / f"{number:04d}" / "best", 1, "", 10**9)
     return Probabilities(candidate, path, tuple(one.shape for one in said), {}, seconds)
 
 

@@ -1,8 +1,14 @@
 """The best epochs of the best trials stay, and what running trials resume from."""
 
+from pathlib import Path
+
+import pytest
+import torch
+
 from raysearch.config import Objective, Recipe
 from raysearch.records.run_folder import RunFolder, TrialRecord
 from raysearch.search.retention import delete_others, kept_trials
+from raysearch.training import checkpoint
 
 
 def record(number: int, value: float | None, architecture: str = "unet") -> TrialRecord:
@@ -27,3 +33,29 @@ def test_an_ended_trial_keeps_its_best_and_a_running_one_its_last(run: RunFolder
     delete_others(run, Objective())
     left = [sorted(p.name for p in run.trial_folder(n).iterdir() if p.is_dir()) for n in range(2)]
     assert left == [["best"], ["best", "last"]]
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_the_last_epoch_stays_as_validation_measured_it(tmp_path: Path, averaged: bool) -> None:
+    raw, mean = torch.zeros(3), torch.ones(3)
+    state = {"ema": {"module.w": mean, "n_averaged": torch.tensor(2)} if averaged else {}}
+    checkpoint.save(tmp_path / "best", 1, {"w": raw})
+    checkpoint.save(tmp_path / "last", 2, {"w": raw}, state, {"miou": 0.5}, {"spec": {}})
+    checkpoint.finish(tmp_path, keep=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "final"]
+    kept = checkpoint.load(tmp_path / "final")
+    assert kept is not None
+    assert (kept.epoch, kept.state, kept.metrics, kept.model) == (
+        2,
+        {},
+        {"miou": 0.5},
+        {"spec": {}},
+    )
+    assert torch.equal(kept.weights["w"], mean if averaged else raw)
+
+
+def test_a_last_epoch_that_is_the_best_stays_once(tmp_path: Path) -> None:
+    for kind in ("best", "last"):
+        checkpoint.save(tmp_path / kind, 2, {"w": torch.zeros(3)}, {"ema": {}})
+    checkpoint.finish(tmp_path, keep=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]

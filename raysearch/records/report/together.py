@@ -16,7 +16,7 @@ def members(known: Known) -> Table:
     by_number = {record.number: record for record in known.records}
     rows = []
     for member in (known.ensemble or {}).get("members", []):
-        record = by_number.get(member["trial"])
+        record = None if member["run"] else by_number.get(member["trial"])
         name = record.recipe.architecture if record else "of another search"
         value = three(record.value) if record else "-"
         rows.append((str(member["trial"]), name, value, f"{member['weight']:.3f}"))

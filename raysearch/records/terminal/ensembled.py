@@ -44,22 +44,27 @@ def _candidates(told: Mapping[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for title in ("trial", "epoch", told["metric"], "an image", "MB", "greedy", "bagged", "weight"):
         table.add_column(title, justify="right")
-    weights = {one["trial"]: one["weight"] for one in told["members"]}
+    weights = {one["place"]: one["weight"] for one in told["members"]}
 
     def key(one: Mapping[str, Any]) -> tuple[float, float]:
-        return -weights.get(one["trial"], 0.0), -(one["greedy"] + one["bagged"])
+        return -weights.get(one["place"], 0.0), -(one["greedy"] + one["bagged"])
 
     ordered = sorted(told["candidates"], key=key)
     for one in ordered[:SHOWN]:
-        weight = weights.get(one["trial"])
+        weight = weights.get(one["place"])
         table.add_row(
-            str(one["trial"]), str(one["epoch"]), number(one[told["metric"]]),
+            _trial(one), str(one["epoch"]), number(one[told["metric"]]),
             time_text(one["seconds_per_image"]), f"{one['bytes'] / 1e6:.1f}",
             _share(one["greedy"]), _share(one["bagged"]), f"[bold]{_share(weight)}[/]",
         )  # fmt: skip
     if len(ordered) > SHOWN:
         table.caption = f"and {len(ordered) - SHOWN} more candidates"
     return table
+
+
+def _trial(one: Mapping[str, Any]) -> str:
+    """A candidate's trial, and its search where that is another one."""
+    return str(one["trial"]) if one["run"] is None else f"{one['run']} {one['trial']}"
 
 
 def _model(told: Mapping[str, Any]) -> Table:
