@@ -22,12 +22,15 @@ def parser() -> argparse.ArgumentParser:
         "on the test split.",
     )
     p.add_argument("run", metavar="RUN", help="study (its latest), study/run, run, or a path")
+    more = "another search over the same images, split alike: its trials are candidates too"
+    p.add_argument("--with", action="append", default=[], metavar="RUN", dest="others", help=more)
     p.add_argument("--members", type=_whole, default=5, metavar="N", help="at most; default: 5")
     time = "networks may take so many milliseconds an image, on this machine"
     p.add_argument("--max-ms", type=_positive, metavar="MS", help=time)
     p.add_argument("--max-gb", type=_positive, metavar="GB", help="weights may have so many")
     p.add_argument("--no-test", action="store_true", help="leave the test split closed")
     p.add_argument("--output", default="results", metavar="DIR", help="where the searches are")
+    p.add_argument("--address", help="of a running Ray cluster (default: RAY_ADDRESS, or here)")
     return p
 
 
@@ -48,20 +51,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, command: str) -> None:
-    run = RunFolder.open(find_run(options.output, options.run).path)
+    run, *others = (_ended(options.output, name) for name in (options.run, *options.others))
+    from raysearch.inference.selection import Limits
+    from raysearch.search.together import make_ensemble
+
+    limits, console = Limits(options.members, options.max_ms, options.max_gb), make_console()
+    make_ensemble(run, console, limits, not options.no_test, command, others, options.address)
+    console.print(f"\nwritten to {escape(str(run.path / 'ensemble.json'))}", soft_wrap=True)
+
+
+def _ended(output: str, name: str) -> RunFolder:
+    run = RunFolder.open(find_run(output, name).path)
     owner = run.owner()
     if owner is not None:
         raise RunError(f"{run.name} runs as {owner}; make the ensemble when the search has ended")
-    from raysearch.inference.selection import Limits
-    from raysearch.records.ensemble import ensemble_run
-    from raysearch.records.terminal.ensembled import show_ensemble
-
-    limits = Limits(options.members, options.max_ms, options.max_gb)
-    console = make_console()
-    with make_console(stderr=True).status("asking candidates") as status:
-        told = ensemble_run(run, limits, not options.no_test, command, say=status.update)
-    show_ensemble(console, told)
-    console.print(f"\nwritten to {escape(str(run.path / 'ensemble.json'))}", soft_wrap=True)
+    return run
 
 
 def _whole(text: str) -> int:

@@ -111,7 +111,7 @@ def show(console: Console, output: str, name: str, without: Sequence[str] = ()) 
     Raises:
         RunError: `without` names no class of the study.
     """
-    from raysearch.records.terminal.results import show_results
+    from raysearch.records.terminal.results import show_next, show_results
 
     run = find_run(output, name)
     found, study = status(run), _study(run)
@@ -120,6 +120,7 @@ def show(console: Console, output: str, name: str, without: Sequence[str] = ()) 
             known = closest(class_, study.data.classes)
             raise RunError(f"--without {class_}: no such class. {known}")
     show_results(console, run, study, without)
+    show_next(console, run, study)
     if found.owner is not None:
         console.print(f"\n[cyan]running[/]: {escape(str(found.owner))}")
 

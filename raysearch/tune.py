@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     add("--init-from", metavar="RUN", help="begin with the weights of another search's best trials")
     teacher = "learn from the best trial of another search too; may be repeated (an ensemble)"
     add("--teacher", action="append", default=[], metavar="RUN", dest="teachers", help=teacher)
+    alone = "leave the end of the search to the best trial alone, and the test split closed"
+    add("--no-ensemble", action="store_true", help=alone)
     add("--test-data", type=Path, metavar="DIR", help="measure the best trial on this set after")
     what = p.add_mutually_exclusive_group()
     add = what.add_argument
@@ -97,6 +99,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
         _replaced(options.study, study),
         () if options.profile or not study.profile else (_chosen(study.profile),),
         options.test_data,
+        ensemble=not options.no_ensemble,
     )
     if options.dry_run:
         return session.plan(job)
@@ -128,6 +131,7 @@ def _resume(options: argparse.Namespace, command: str) -> int:
         options.address,
         run.info.get("replaced", {}),
         test_data=options.test_data,
+        ensemble=not options.no_ensemble,
     )
     return session.resume(run, study, job)
 

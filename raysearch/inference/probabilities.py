@@ -138,28 +138,47 @@ def compute_all(
     device: torch.device,
     how: Map = map,
 ) -> Iterator[Probabilities]:
-    """Yield each candidate's answers as they are there.
+    """Yield each candidate's answers, those first that are on the disk already.
 
     Args:
         how: maps a function, which pickles, over candidates: one after the other, or over machines.
     """
-    yield from how(partial(compute, data=data, split=split, device=device), wanted)
+    missing = []
+    for candidate in wanted:
+        there = stored(candidate, data, split)
+        if there is None:
+            missing.append(candidate)
+        else:
+            yield there
+    if missing:
+        yield from how(partial(compute, data=data, split=split, device=device), missing)
+
+
+def stored(candidate: Candidate, data: Data, split: str) -> Probabilities | None:
+    """Return a candidate's answers, or None where they are not there, or not of these images."""
+    path = candidate.answers(split)
+    told, identity = _told(path), _identity(candidate, data, split)
+    if told is None or any(told.get(key) != value for key, value in identity.items()):
+        return None
+    shapes = _shapes(data, split)
+    return Probabilities(candidate, path, shapes, told["metrics"], told["seconds_per_image"])
 
 
 def compute(candidate: Candidate, data: Data, split: str, device: torch.device) -> Probabilities:
-    """Return a candidate's answers on a split; it is asked only where they are not there yet.
+    """Ask a candidate about a split, and keep its answers.
 
     Raises:
         RunError: no weights that can be read, or no room on the disk.
     """
-    path = candidate.answers(split)
-    shapes = _shapes(data, split)
-    identity = {"checksum": candidate.checksum, "images": _images(data, split)}
-    told = _told(path)
-    if told is None or any(told.get(key) != value for key, value in identity.items()):
-        told = identity | _ask(candidate, data, split, path, shapes, device)
-        path.with_suffix(".json").write_text(json.dumps(told, indent=2), encoding="utf-8")
+    path, shapes = candidate.answers(split), _shapes(data, split)
+    told = _ask(candidate, data, split, path, shapes, device)
+    described = json.dumps(_identity(candidate, data, split) | told, indent=2)
+    path.with_suffix(".json").write_text(described, encoding="utf-8")
     return Probabilities(candidate, path, shapes, told["metrics"], told["seconds_per_image"])
+
+
+def _identity(candidate: Candidate, data: Data, split: str) -> dict[str, str]:
+    return {"checksum": candidate.checksum, "images": _images(data, split)}
 
 
 def _told(path: Path) -> dict[str, Any] | None:

@@ -61,10 +61,11 @@ def ensemble_run(
     opened = data_of_run(
         study.data, root, cache_folder(study), info["data_digest"], run.splits_file
     )
-    found = []
+    answers: dict[Path, Probabilities] = {}
     for one in compute_all(wanted, opened, "val", device, how):
-        found.append(one)
-        say(f"trial {one.candidate.trial}: {len(found)} of {len(wanted)}")
+        answers[one.candidate.place] = one
+        say(f"trial {one.candidate.trial}: {len(answers)} of {len(wanted)}")
+    found = [answers[candidate.place] for candidate in wanted]
     chosen = choose(found, opened, study.what, study.objective, limits, device, say)
     told = {
         "run": run.name,

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +21,7 @@ from raysearch.data import Data
 from raysearch.data.splits import read_splits
 from raysearch.errors import ConfigError, RaysearchError, RunError
 from raysearch.inference.evaluation import other_data
+from raysearch.inference.probabilities import candidates
 from raysearch.models.weights import fetch
 from raysearch.records import leaderboard
 from raysearch.records.evaluation import cache_folder, evaluate_run
@@ -32,6 +33,7 @@ from raysearch.records.terminal import (
     Plan,
     Progress,
     make_console,
+    show_next,
     show_plan,
     show_results,
 )
@@ -51,6 +53,7 @@ from raysearch.search.retention import Retention
 from raysearch.search.run import search
 from raysearch.search.schedule import rungs
 from raysearch.search.sources import check_sources, check_unseen
+from raysearch.search.together import make_ensemble
 from raysearch.search.trial import Context
 from raysearch.study import load_study, to_yaml
 from raysearch.training.device import describe_machine, find_device
@@ -70,6 +73,7 @@ class Job:
         named: the study as it was typed, a name or a path.
         replaced: networks of the YAML that the profile has put others in place of.
         notes: what is said aloud before the plan.
+        ensemble: whether the search ends with one, where it has trials for that.
         test_data: another folder of the study's format that the best trial is measured on.
         repeats: the trial that is trained again, on the split that it was trained on.
     """
@@ -84,6 +88,7 @@ class Job:
     notes: tuple[str, ...] = ()
     test_data: Path | None = None
     repeats: Repeated | None = None
+    ensemble: bool = True
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,7 @@ def begin(job: Job) -> int:
             )
             code = _search(ready, run)
             _compare(run, job.repeats)
-    return _tested(run, ready.study, job) if code == 0 else code
+            return _finished(run, ready.study, job) if code == 0 else code
 
 
 def _repeated_text(repeated: Repeated | None) -> str | None:
@@ -222,17 +227,36 @@ def _compare(run: RunFolder, repeated: Repeated | None) -> None:
         make_console().print(f"[bold]repetition:[/] {escape(told)}", soft_wrap=True)
 
 
-def _tested(run: RunFolder, study: Study, job: Job) -> int:
-    """Measure the best trial on the other set that was asked for; the search stands either way."""
+def _finished(run: RunFolder, study: Study, job: Job) -> int:
+    """Make the ensemble, measure the best trial on the other set that was asked for, and say what
+    to type next; the search stands either way."""
+    console, steps = make_console(), []
+    if job.ensemble and study.space:
+        steps.append(partial(_together, run, console, job))
     if job.test_data:
-        console = make_console()
-        try:
-            told = evaluate_run(run, data=job.test_data, command=job.command)
-            show_evaluation(console, study, told)
-        except RaysearchError as error:
-            console.print(f"[bold red]not measured:[/] {escape(str(error))}", soft_wrap=True)
-            return 1
-    return 0
+        steps.append(partial(_tested, run, console, study, job))
+    fine = [_done(console, step) for step in steps]
+    show_next(console, run, study)
+    return 0 if all(fine) else 1
+
+
+def _done(console: Console, step: Callable[[], None]) -> bool:
+    try:
+        step()
+    except RaysearchError as error:
+        console.print(f"[bold red]not measured:[/] {escape(str(error))}", soft_wrap=True)
+        return False
+    return True
+
+
+def _together(run: RunFolder, console: Console, job: Job) -> None:
+    if candidates(run.path):
+        console.print()
+        make_ensemble(run, console, command=job.command, address=job.address)
+
+
+def _tested(run: RunFolder, console: Console, study: Study, job: Job) -> None:
+    show_evaluation(console, study, evaluate_run(run, data=job.test_data, command=job.command))
 
 
 def resume(run: RunFolder, study: Study, job: Job) -> int:
@@ -256,7 +280,7 @@ def resume(run: RunFolder, study: Study, job: Job) -> int:
             )
         run.write("study.yaml", to_yaml(ready.study))
         code = _search(ready, run)
-    return _tested(run, ready.study, job) if code == 0 else code
+        return _finished(run, ready.study, job) if code == 0 else code
 
 
 def resumed_study(run: RunFolder, trials: int | None, minutes: float | None) -> Study:
@@ -358,6 +382,7 @@ def _report(console: Console, run: RunFolder, study: Study, cause: str | None) -
         return 1
     show_results(console, run, study)
     if cause == INTERRUPTED:
+        show_next(console, run, study)
         console.print("[yellow]interrupted[/]; finish the search with the --resume above")
         return EXIT_INTERRUPTED
     return 0

@@ -22,7 +22,7 @@ from filelock import FileLock
 from ray import tune
 
 from raysearch.cluster import Slots
-from raysearch.config import Recipe, Study
+from raysearch.config import DataConfig, Recipe, Study
 from raysearch.data import Cache, Data, open_data
 from raysearch.data.splits import read_splits
 from raysearch.errors import DataError
@@ -166,19 +166,26 @@ _opened: dict[Path, Data] = {}
 
 
 def _data(context: Context) -> Data:
-    """Open the data as the driver split it; a node that lacks the cache builds it first."""
-    config, digest = context.study.data, context.digest
-    path = context.cache / digest[:16]
-    if path.is_dir():
-        found = Cache(path)
-    else:
-        found = open_data(config, context.root, context.cache, 0).cache
+    """Open the data as the driver split it."""
+    config = context.study.data
+    found = cache_here(config, context.root, context.cache, context.digest)
+    return Data(found, read_splits(context.run / "splits.json"), len(config.classes))
+
+
+def cache_here(config: DataConfig, root: Path, folder: Path, digest: str) -> Cache:
+    """Open a search's decoded images; a node that lacks them decodes them first.
+
+    Raises:
+        DataError: the files on this node are not those of the search.
+    """
+    path = folder / digest[:16]
+    found = Cache(path) if path.is_dir() else open_data(config, root, folder, 0).cache
     if found.digest != digest:
         raise DataError(
-            f"{context.root}: the files here are not those that the search was started with "
+            f"{root}: the files here are not those that the search was started with "
             f"(digest {found.digest}, not {digest}); bring the same data to every node"
         )
-    return Data(found, read_splits(context.run / "splits.json"), len(config.classes))
+    return found
 
 
 def _note_failure(folder: Path, error: Exception) -> None:

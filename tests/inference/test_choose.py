@@ -49,7 +49,8 @@ def data(study: Study) -> Data:
 
 
 def asked(run: RunFolder, data: Data) -> list[Probabilities]:
-    return list(compute_all(candidates(run.path), data, "val", CPU))
+    found = compute_all(candidates(run.path), data, "val", CPU)
+    return sorted(found, key=lambda one: one.candidate.name)
 
 
 def test_nothing_that_is_chosen_is_worse(run: RunFolder, data: Data, study: Study) -> None:

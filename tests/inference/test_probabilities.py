@@ -37,7 +37,8 @@ def data(run: RunFolder) -> Data:
 
 
 def computed(run: RunFolder, data: Data, split: str = "val") -> list[Probabilities]:
-    return list(compute_all(candidates(run.path), data, split, CPU))
+    found = compute_all(candidates(run.path), data, split, CPU)
+    return sorted(found, key=lambda one: one.candidate.name)
 
 
 def test_candidates_are_the_trials_that_keep_their_weights(run: RunFolder) -> None:

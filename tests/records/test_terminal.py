@@ -17,6 +17,7 @@ from raysearch.records.terminal import (
     Plan,
     Progress,
     make_console,
+    show_next,
     show_plan,
     show_results,
 )
@@ -191,6 +192,7 @@ def test_results_show_the_search(run: RunFolder) -> None:
     write_summary(run, study, seconds=3600, busy_share=0.91, baseline=BASELINE)
     console = plain()
     show_results(console, run, study)
+    show_next(console, run, study)
     said = text(console)
     assert "the best 10 of 13 trials" in said
     assert "ValueError: no [such] thing" in said
@@ -210,6 +212,7 @@ def results(run: RunFolder, study: Study, without: Sequence[str] = (), **more: A
     write_summary(run, study, seconds=3600, busy_share=None, **more)
     console = plain()
     show_results(console, run, study, without)
+    show_next(console, run, study)
     return text(console)
 
 
@@ -331,6 +334,7 @@ def test_an_official_search_is_not_offered_its_test(run: RunFolder) -> None:
 def test_results_of_nothing(run: RunFolder) -> None:
     console = plain()
     show_results(console, run, fakes.study())
+    show_next(console, run, fakes.study())
     assert "no trial has begun" in text(console)
 
 

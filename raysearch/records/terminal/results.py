@@ -42,7 +42,7 @@ BARS = " ▁▂▃▄▅▆▇█"
 def show_results(
     console: Console, run: RunFolder, study: Study, without: Sequence[str] = ()
 ) -> None:
-    """Print a search's leaderboard, importances, best value over time, places and next commands.
+    """Print a search's leaderboard, importances, best value over time, and places.
 
     Args:
         without: classes that the best trial's mean over classes is also given without.
@@ -66,7 +66,6 @@ def show_results(
     _show_measured(console, run, study)
     console.print()
     console.print(_places(run))
-    _show_next(console, run, study)
 
 
 def companions(study: Study) -> list[str]:
@@ -278,7 +277,10 @@ def python() -> str:
     return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else "python"
 
 
-def _show_next(console: Console, run: RunFolder, study: Study) -> None:
+def show_next(console: Console, run: RunFolder, study: Study) -> None:
+    """Print the commands that may come next; none where no trial has begun."""
+    if not run.numbers():
+        return
     default, info = run.output == Path("results").absolute(), run.info
     output = "" if default else f" --output {shlex.quote(_nearest(run.output))}"
     results = output.replace("--output", "--results")
@@ -299,8 +301,8 @@ def _show_next(console: Console, run: RunFolder, study: Study) -> None:
         f"{python()} -m raysearch.ensemble {run.name}{output}": (
             "the best of several trials together, and its test figures" if _may_test(run) else ""
         ),
-        f"{python()} -m raysearch.predict {run.name} IMAGES --output DIR{results}": (
-            "ask the model about new images" if run.best_file.is_file() else ""
+        f"{python()} -m raysearch.predict {run.name} PHOTO.jpg --output predictions{results}": (
+            "ask the model about new images, files or folders" if run.best_file.is_file() else ""
         ),
         f"{python()} -m raysearch.report {run.name}{results}": "all of it on one page",
     }
