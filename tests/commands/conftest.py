@@ -74,10 +74,17 @@ class Workplace:
     def output(self) -> str:
         return (self.path / "output.txt").read_text(encoding="utf-8")
 
-    def tune(self, *arguments: str, study: str = "tiny.yaml", code: int = 0) -> str:
+    def tune(
+        self,
+        *arguments: str,
+        study: str = "tiny.yaml",
+        code: int = 0,
+        ensemble: bool = False,
+    ) -> str:
+        leave = [] if ensemble else ["--no-ensemble"]
         told = io.StringIO()
         with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-            found = tune.main([study, *arguments])
+            found = tune.main([study, *leave, *arguments])
         assert found == code, told.getvalue()
         return told.getvalue()
 

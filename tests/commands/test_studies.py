@@ -69,7 +69,7 @@ class Place:
         changes = [f"sample={small}", "resources.cache=cache", *TECHNIQUES[study]]
         sets = [part for change in changes for part in ("--set", change)]
         common = ("--profile", "quick", "--trials", str(trials), "--epochs", "2", *sets)
-        self.told = self.workplace.tune(*common, *arguments, study=study)
+        self.told = self.workplace.tune(*common, *arguments, study=study, ensemble=True)
         return (self.path / "results" / study / "latest").resolve()
 
 

@@ -23,7 +23,7 @@ NOISE = re.compile(r"Warning|Traceback|Error\b|deprecat", re.IGNORECASE)
 
 def test_a_search_ends_with_a_leaderboard_and_records(workplace: Workplace) -> None:
     output = workplace.run("tiny.yaml", "--seed", "3")
-    assert not NOISE.search(output), output
+    assert not NOISE.search(output.replace("calibration error", "")), output
     summary, board = workplace.summary(), workplace.leaderboard()
     assert set(summary) >= {
         "study", "metric", "mode", "best", "trials", "seconds", "busy_share", "data_digest",
