@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.exceptions
 import torch
 from rich.console import Console
 
@@ -67,7 +68,10 @@ def over_cluster(
         waiting = [task.remote(ask, candidate, slots, place) for candidate in wanted]
         while waiting:
             ready, waiting = ray.wait(waiting)
-            yield ray.get(ready[0])
+            try:
+                yield ray.get(ready[0])
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from error  # What went wrong, as if it had been asked here.
 
 
 def _answer(

@@ -64,6 +64,7 @@ def description(
     }
 
 
+@torch.inference_mode(False)  # Networks are built in the same way wherever they are asked.
 def load_trained(folder: Path, device: torch.device | None = None) -> Trained:
     """Load a trained network.
 

@@ -1,12 +1,18 @@
 """Every decoder of segmentation_models_pytorch, and encoders of both libraries."""
 
+from pathlib import Path
+
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from raysearch.config import Task
+from raysearch.config import Recipe, Task
 from raysearch.errors import ConfigError
 from raysearch.models import build, parameters_in_millions
+from raysearch.models.networks import smp as networks
+from raysearch.training.checkpoint import save
+from raysearch.training.normalisation import Normalisation
+from raysearch.training.trained import description, load_trained
 
 TASK = Task("segmentation", bands=3, classes=("ground", "cat", "dog"))
 ENCODER = {"dpt": "tu-test_vit"}
@@ -102,3 +108,17 @@ def test_arguments_of_the_decoder_reach_it() -> None:
 def test_what_cannot_be_built_says_why(keys: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build({"type": "smp", "encoder": "resnet18", **keys}, TASK)
+
+
+def test_a_network_is_loaded_alike_under_inference_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of its kind in a process finds what nothing reaches, by gradients."""
+    told = description(
+        spec("unet"), TASK, Recipe(architecture="a"), Normalisation(torch.zeros(3), torch.ones(3))
+    )
+    save(tmp_path / "best", 1, build(spec("unet"), TASK).state_dict(), model=told)
+    monkeypatch.setattr(networks, "_UNREACHED", {})
+    with torch.inference_mode():
+        network = load_trained(tmp_path).network
+    assert not next(network.parameters()).is_inference()
