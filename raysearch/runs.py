@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,9 +17,11 @@ from rich.table import Table
 
 from raysearch.config import Study
 from raysearch.errors import RaysearchError, RunError, closest
+from raysearch.records.again import REFIT
 from raysearch.records.leaderboard import best_trial, count_states
 from raysearch.records.lock import Owner
 from raysearch.records.run_folder import RunFolder, find_run, find_runs, point_latest
+from raysearch.records.terminal.guard import guarded
 from raysearch.records.terminal.text import duration, make_console, number, states_text
 from raysearch.records.trial_record import TrialRecord
 from raysearch.study import load_study
@@ -82,12 +85,15 @@ def _row(run: RunFolder) -> list[str]:
     found, study = status(run), _study(run)
     best = best_trial(found.trials, study.objective)
     value = f"{study.objective.metric} {number(best.value)}" if best else "-"
-    started = run.info["started"]
+    started, kind = run.info["started"], run.info.get("again", {}).get("kind")
+    if kind == REFIT:
+        value = "-"  # Measured on images that were trained on.
+    trials = states_text(count_states(found.trials))
     return [
         escape(study.name),
         run.path.name,
         f"[{STYLES[found.state]}]{found.state}[/]",
-        states_text(count_states(found.trials)),
+        f"{trials} ({kind})" if kind else trials,
         value,
         time.strftime("%Y-%m-%d %H:%M", time.localtime(started)),
         duration(_seconds(found, started)),
@@ -158,7 +164,7 @@ def fill(console: Console, output: str, name: str) -> None:
 
     run = find_run(output, name)
     try:
-        fill_mlflow(run)
+        registered = fill_mlflow(run)
     except RaysearchError:
         raise
     except Exception as error:  # MLflow passes on whatever its server or database raises.
@@ -167,6 +173,8 @@ def fill(console: Console, output: str, name: str) -> None:
             "then try again"
         ) from error
     console.print(f"{run.name} is recorded in MLflow")
+    if registered:
+        console.print(escape(registered), soft_wrap=True)
 
 
 def clean(console: Console, output: str, names: Sequence[str], finished: bool, yes: bool) -> None:
@@ -186,6 +194,34 @@ def clean(console: Console, output: str, names: Sequence[str], finished: bool, y
     for found in chosen:
         _remove(found.run)
     console.print(f"removed {len(chosen)}; what MLflow has recorded of them stays")
+
+
+def forget(console: Console, output: str, names: Sequence[str], yes: bool) -> None:
+    """Remove the probabilities that ensembles were chosen by, of searches that do not run.
+
+    They are large, and the next `raysearch.ensemble` computes them again.
+
+    Raises:
+        RunError: one that is named runs or is another user's, or nobody has agreed.
+    """
+    mine = [status(run) for run in find_runs(output) if run.is_mine and not names]
+    chosen = [found.run for found in (_named(output, names) if names else mine) if not found.owner]
+    sizes = {run: _size(run.probabilities) for run in chosen if run.probabilities.is_dir()}
+    if not sizes:
+        console.print("no probabilities to remove")
+        return
+    for run, size in sizes.items():
+        console.print(f"{run.name}  {size / 1e6:.0f} MB of probabilities")
+    if not yes and not _agreed(console, len(sizes)):
+        raise RunError("nothing is removed; add --yes to remove these probabilities")
+    for run in sizes:
+        with run.lock():
+            shutil.rmtree(run.probabilities)
+    console.print(f"removed {sum(sizes.values()) / 1e6:.0f} MB; the searches stay")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _named(output: str, names: Sequence[str]) -> list[Status]:
@@ -246,27 +282,30 @@ def parser() -> argparse.ArgumentParser:
     removing = commands.add_parser("clean", parents=[shared], help="remove searches")
     removing.add_argument("runs", nargs="*", metavar="RUN", help="these; left out: empty ones")
     removing.add_argument("--finished", action="store_true", help="and all that are finished")
+    large = "only what trials said of images, for ensembles; it is computed again when needed"
+    removing.add_argument("--probabilities", action="store_true", help=large)
     removing.add_argument("--yes", action="store_true", help="do not ask")
     return whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 2 for what cannot be done."""
+    """Run the command; return 0, 2 for what cannot be done, or 130 when interrupted."""
     given = parser().parse_args(argv)
     console = make_console()
-    try:
-        if given.command == "list":
-            list_runs(console, given.output)
-        elif given.command == "clean":
-            clean(console, given.output, given.runs, given.finished, given.yes)
-        elif given.command == "show":
-            show(console, given.output, given.run, given.without)
-        else:
-            {"stop": stop, "fill": fill}[given.command](console, given.output, given.run)
-    except RaysearchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: _run(given, console), "what was done is done")
+
+
+def _run(given: argparse.Namespace, console: Console) -> None:
+    if given.command == "list":
+        list_runs(console, given.output)
+    elif given.command == "clean" and given.probabilities:
+        forget(console, given.output, given.runs, given.yes)
+    elif given.command == "clean":
+        clean(console, given.output, given.runs, given.finished, given.yes)
+    elif given.command == "show":
+        show(console, given.output, given.run, given.without)
+    else:
+        {"stop": stop, "fill": fill}[given.command](console, given.output, given.run)
 
 
 if __name__ == "__main__":

@@ -215,3 +215,14 @@ def single(study: Study, recipe: Recipe) -> Study:
     fixed = {k: v for k, v in recipe.model_dump().items() if k not in ("epochs", "seed")}
     budget = study.budget.model_copy(update={"trials": 1, "minutes": None, "epochs": recipe.epochs})
     return study.model_copy(update={"space": {}, "fixed": fixed, "start": [], "budget": budget})
+
+
+def given(study: Study, recipes: Sequence[Recipe]) -> Study:
+    """Return the study of a run that trains given recipes: nothing is searched, and none is cut.
+
+    It names the first of them; the others may have another network, seed or number of epochs.
+    """
+    alone = single(study, recipes[0])
+    epochs = max(recipe.last_epoch for recipe in recipes)
+    limits = {"trials": len(recipes), "epochs": epochs, "first_rung": 1.0, "stop_at_goal": False}
+    return alone.model_copy(update={"budget": alone.budget.model_copy(update=limits)})

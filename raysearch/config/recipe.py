@@ -39,6 +39,7 @@ class Recipe(Values):
     frozen_learning_rate: of stage one; by default learning_rate.
     gap_limit: a trial ends when training accuracy exceeds validation accuracy by more.
     save_every: keep a checkpoint every so many epochs, beside the best.
+    stop_after: end after so many epochs of a schedule that is made for `epochs`.
     distill_weight, distill_temperature: matter where the study has teachers.
     """
 
@@ -83,6 +84,7 @@ class Recipe(Values):
     channels_last: bool = True
     compile: bool = False
     epochs: int = Field(default=100, ge=1)
+    stop_after: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
 
     _loss = field_validator("loss")(_positive_loss)
@@ -113,6 +115,10 @@ class Recipe(Values):
     @classmethod
     def _nested(cls, values: Any) -> Any:
         return nest(values) if isinstance(values, Mapping) else values
+
+    @property
+    def last_epoch(self) -> int:
+        return min(self.epochs, self.stop_after or self.epochs)
 
     def flat(self) -> dict[str, Scalar]:
         """Return every value under a key of its own (loss.dice, network.width)."""

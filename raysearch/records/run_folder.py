@@ -44,10 +44,15 @@ class RunFolder:
         self.best_file = self.path / "best.yaml"
         self.summary_file = self.path / "summary.json"
         self.test_file = self.path / "test.json"
+        self.probabilities = self.path / "probabilities"
 
     @classmethod
-    def create(cls, output: Path | str, study_name: str) -> Self:
+    def create(cls, output: Path | str, study_name: str, **about: Any) -> Self:
         """Make the folder of a new search, named by the time, and point `latest` at it.
+
+        Args:
+            about: more that run.json says from the first moment on; a run with `again`, which only
+                trains again what a search has found, is never the latest.
 
         Raises:
             RunError: the output folder cannot be written.
@@ -63,8 +68,9 @@ class RunFolder:
                 "choose another folder with --output"
             ) from error
         run.describe(
-            id=uuid.uuid4().hex, study=study_name, started=time.time(), owner=_user(), user=_login()
-        )
+            id=uuid.uuid4().hex, study=study_name, started=time.time(), owner=_user(),
+            user=_login(), **about,
+        )  # fmt: skip
         point_latest(parent)
         return run
 
@@ -242,13 +248,32 @@ def find_run(output: Path | str, name: str) -> RunFolder:
     raise RunError(f"no search is called '{name}' in {output}. {closest(name, known)}")
 
 
+def find_ended(output: Path | str, name: str, work: str) -> RunFolder:
+    """Find a search of this user, to write in it, that does not run.
+
+    Args:
+        name: see `find_run`.
+        work: what waits for its end, such as "measure".
+
+    Raises:
+        RunError: there is none, it is another user's, or it runs.
+    """
+    run = RunFolder.open(find_run(output, name).path)
+    owner = run.owner()
+    if owner is not None:
+        raise RunError(f"{run.name} runs as {owner}; {work} when the search has ended")
+    return run
+
+
 def point_latest(parent: Path) -> None:
     """Point `latest` at the newest search of a study, or take it away with the last one."""
     runs = _runs_in(parent)
     if not runs:
         (parent / LATEST).unlink(missing_ok=True)
         return
-    newest = max(runs, key=lambda path: (read_json(path / INFO).get("started", 0.0), path.name))
+    infos = {path: read_json(path / INFO) for path in runs}
+    searches = [path for path in runs if "again" not in infos[path]] or runs
+    newest = max(searches, key=lambda path: (infos[path].get("started", 0.0), path.name))
     aside = parent / f".{LATEST}.{os.getpid()}"
     aside.unlink(missing_ok=True)
     aside.symlink_to(newest.name, target_is_directory=True)

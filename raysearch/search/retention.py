@@ -1,4 +1,7 @@
-"""Which checkpoints stay: best and last epoch of the best trials, and all of running ones."""
+"""Which checkpoints stay: best and last epoch of the best trials, and all of running ones.
+
+A run that trains given recipes keeps those of every trial: each was asked for by itself.
+"""
 
 import logging
 import shutil
@@ -6,6 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from raysearch.config import Objective, Study
+from raysearch.records.again import recipes_of
 from raysearch.records.leaderboard import ranked
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder, TrialRecord
@@ -42,7 +46,8 @@ def _report(deleted: Future[None]) -> None:
 def delete_others(run: RunFolder, objective: Objective) -> None:
     """Delete the checkpoints that need not stay."""
     ended = [record for record in run.trials() if record.state != "running"]
-    kept = kept_trials(ended, objective)
+    everyone = {record.number for record in ended}
+    kept = everyone if recipes_of(run) else kept_trials(ended, objective)
     for record in ended:
         folder = run.trial_folder(record.number)
         finish(folder, keep=record.number in kept)

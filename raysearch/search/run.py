@@ -8,6 +8,7 @@ from functools import partial
 from ray import tune
 
 from raysearch.config import Study
+from raysearch.records.again import recipes_of
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder
 from raysearch.search.book import Book
@@ -29,6 +30,8 @@ def search(
     listeners: Sequence[Listener] = (),
 ) -> str | None:
     """Run trials until the study's budget is spent; unfinished ones of earlier sessions first.
+
+    A folder that was given recipes trains these, one trial each.
 
     Args:
         seconds: what is left of the budget's minutes; None where they are not limited.
@@ -55,7 +58,7 @@ def search(
     tuner = tune.Tuner(
         trainable(context),
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearcher(study, journal, seed, book),
+            search_alg=OptunaSearcher(study, journal, seed, book, recipes_of(run)),
             scheduler=asha,
             num_samples=left,
             max_concurrent_trials=context.slots.trials,

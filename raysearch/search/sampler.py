@@ -6,7 +6,7 @@ for, and find their own checkpoints. Nothing of Tune's own (pickled) state is ne
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from raysearch.config import Study
+from raysearch.config import Recipe, Study
 from raysearch.errors import ConfigError
 from raysearch.records.journal import START
 from raysearch.search.book import Book
@@ -52,12 +52,23 @@ def open_journal(path: Path, study: Study, seed: int) -> optuna.Study:
 
 
 class OptunaSearcher(Searcher):
-    """Suggests trials. What comes of them is told to the journal by `Book`'s `tell`."""
+    """Suggests trials. What comes of them is told to the journal by `Book`'s `tell`.
 
-    def __init__(self, study: Study, journal: optuna.Study, seed: int, book: Book) -> None:
+    Args:
+        given: recipes to train instead, each as the trial of its place; nothing is sampled then.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        journal: optuna.Study,
+        seed: int,
+        book: Book,
+        given: Sequence[Recipe] = (),
+    ) -> None:
         super().__init__(metric=study.objective.metric, mode=study.objective.mode)
         self.study, self.journal, self.seed, self.book = study, journal, seed, book
-        self.starts = study.start_values()
+        self.starts, self.given = study.start_values(), given
         self.broken_off = [
             trial
             for trial in journal.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -67,10 +78,8 @@ class OptunaSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """Return Tune's config of the next trial: its number, architecture and whole recipe."""
         trial = self._next()
-        start = trial.user_attrs.get(START)
-        point: Mapping[str, Any] = self.starts[start] if start is not None else {}
         try:
-            recipe = self.study.recipe(suggest(trial, self.study, point), self.seed)
+            recipe = self.given[trial.number] if self.given else self._sampled(trial)
         except ConfigError:
             self.journal.tell(trial, state=TrialState.FAIL)  # It must not come again on a resume.
             raise
@@ -80,6 +89,11 @@ class OptunaSearcher(Searcher):
             "architecture": recipe.architecture,
             "recipe": recipe.model_dump(),
         }
+
+    def _sampled(self, trial: optuna.Trial) -> Recipe:
+        start = trial.user_attrs.get(START)
+        point: Mapping[str, Any] = self.starts[start] if start is not None else {}
+        return self.study.recipe(suggest(trial, self.study, point), self.seed)
 
     def _next(self) -> optuna.Trial:
         if self.broken_off:

@@ -18,12 +18,13 @@ from raysearch import cluster
 from raysearch.config import Study, Task
 from raysearch.config.task import POSITIVE
 from raysearch.data import Data
-from raysearch.data.splits import read_splits
+from raysearch.data.splits import Splits, read_splits
 from raysearch.errors import ConfigError, RaysearchError, RunError
 from raysearch.inference.evaluation import other_data
 from raysearch.inference.probabilities import candidates
 from raysearch.models.weights import fetch
 from raysearch.records import leaderboard
+from raysearch.records.again import Again
 from raysearch.records.evaluation import cache_folder, evaluate_run
 from raysearch.records.gallery import draw_search
 from raysearch.records.repeat import Repeated, difference
@@ -55,7 +56,7 @@ from raysearch.search.schedule import rungs
 from raysearch.search.sources import check_sources, check_unseen
 from raysearch.search.together import make_ensemble
 from raysearch.search.trial import Context
-from raysearch.study import load_study, to_yaml
+from raysearch.study import given, load_study, single, to_yaml
 from raysearch.training.device import describe_machine, find_device
 from raysearch.training.loop import Machine
 from raysearch.training.metrics import majority_share, scores
@@ -76,6 +77,7 @@ class Job:
         ensemble: whether the search ends with one, where it has trials for that.
         test_data: another folder of the study's format that the best trial is measured on.
         repeats: the trial that is trained again, on the split that it was trained on.
+        again: recipes that are trained instead of a search.
     """
 
     study: Study
@@ -89,6 +91,17 @@ class Job:
     test_data: Path | None = None
     repeats: Repeated | None = None
     ensemble: bool = True
+    again: Again | None = None
+
+    def studies(self, study: Study) -> list[Study]:
+        """Return what has to be checked: the study, or one for each recipe that is given."""
+        if self.again is None:
+            return [study]
+        found: list[Study] = []
+        for recipe in self.again.recipes:  # Seeds do not matter: `single` leaves them out.
+            one = single(study, recipe)
+            found += [one] if one not in found else []
+        return found
 
 
 @dataclass(frozen=True)
@@ -139,23 +152,29 @@ def made_ready(job: Job) -> Iterator[Ready]:
     check_writable(job.output)
     device = find_device()
     study, located = locate(job.study, job.output)
-    parameters = check_networks(study, study.resources.workers_per_trial)
-    check_parts(study)
+    parameters: dict[str, int] = {}
+    for one in job.studies(study):
+        parameters |= check_networks(one, study.resources.workers_per_trial)
+        check_parts(one)
     begun_with = check_sources(study)
     if job.test_data:
         other_data(study.data, job.test_data.resolve(), cache_folder(study), "test")
     prepared = prepare(study, job.seed, (*located, *begun_with))
     if job.repeats:
-        prepared = replace(prepared, data=_as_then(job.repeats, prepared))
-    check_data(study, prepared.data)
+        prepared = replace(prepared, data=_as_then(job.repeats.run, prepared))
+    if job.again:
+        prepared = replace(prepared, data=_as_then(job.again.of, prepared, job.again.splits))
+    for one in job.studies(study):
+        check_data(one, prepared.data)
     unknown = check_unseen(study, prepared.data)
-    study, notes = bring_weights(prepared.study, job.output.resolve() / "weights")
+    study, notes = _with_weights(job, prepared.study)
     prepared = replace(prepared, study=study, notes=(*job.notes, *prepared.notes, *unknown, *notes))
     resources = study.resources
     with_train = resources.launcher == "train" or resources.workers_per_trial > 1
     with cluster.joined(job.address, dashboard=with_train):
         slots = cluster.slots(study.resources)
-        check_batches(study, slots.workers)
+        for one in job.studies(study):
+            check_batches(one, slots.workers)
         if device.type == "mps":
             slots = replace(slots, trials=1)  # Apple's GPU is one, and Ray does not count it.
         if slots.workers > 1 and study.resources.launcher == "inline":
@@ -166,19 +185,31 @@ def made_ready(job: Job) -> Iterator[Ready]:
         yield Ready(job, prepared, slots, parameters)
 
 
-def _as_then(repeated: Repeated, prepared: Prepared) -> Data:
-    """The data split as the repeated trial knew them.
+def _with_weights(job: Job, study: Study) -> tuple[Study, tuple[str, ...]]:
+    """The study that is trained, its weights brought, and what there is to say about them."""
+    networks, notes = dict(study.networks), list[str]()
+    for one in job.studies(study):
+        brought, said = bring_weights(one, job.output.resolve() / "weights")
+        networks |= {k: v for k, v in brought.networks.items() if v != study.networks[k]}
+        notes += said
+    study = study.model_copy(update={"networks": networks})
+    found = given(study, job.again.recipes) if job.again else study
+    return found, tuple(dict.fromkeys(notes))
+
+
+def _as_then(run: RunFolder, prepared: Prepared, splits: Splits | None = None) -> Data:
+    """The data split as a run knew them, or otherwise.
 
     Raises:
-        RunError: the files are no longer those that it was trained on.
+        RunError: the files are no longer those that it was run on.
     """
-    found, known = prepared.data.digest, repeated.run.info["data_digest"]
+    found, known = prepared.data.digest, run.info["data_digest"]
     if found != known:
         raise RunError(
-            f"{prepared.root}: the files are not those that {repeated.run.name} was run on (digest "
+            f"{prepared.root}: the files are not those that {run.name} was run on (digest "
             f"{found}, not {known}); bring them back, or name their folder with --data"
         )
-    return replace(prepared.data, splits=read_splits(repeated.run.splits_file))
+    return replace(prepared.data, splits=splits or read_splits(run.splits_file))
 
 
 def plan(job: Job) -> int:
@@ -191,10 +222,13 @@ def plan(job: Job) -> int:
 def begin(job: Job) -> int:
     """Start a new search in a folder of its own; return the command's exit code."""
     with made_ready(job) as ready:
-        run = RunFolder.create(job.output, job.study.name)
+        about = {"again": job.again.info} if job.again else {}
+        run = RunFolder.create(job.output, job.study.name, **about)
         with run.lock():
             run.write("study.yaml", to_yaml(ready.study))
             run.write(run.splits_file.name, ready.prepared.data.splits.to_json())
+            if job.again:
+                job.again.write(run)
             run.describe(
                 command=job.command,
                 named=job.named,
@@ -212,6 +246,8 @@ def begin(job: Job) -> int:
                 repeats=_repeated_text(job.repeats),
             )
             code = _search(ready, run)
+            if job.again:
+                return code
             _compare(run, job.repeats)
             return _finished(run, ready.study, job) if code == 0 else code
 
@@ -271,6 +307,8 @@ def resume(run: RunFolder, study: Study, job: Job) -> int:
     known_set = run.info.get("test_data")
     test_data = job.test_data or (Path(known_set) if known_set else None)
     job = replace(job, study=study, seed=run.info["seed"], test_data=test_data)
+    by_hand = job.again is None
+    job = replace(job, again=Again.read(run))
     with run.lock(), made_ready(job) as ready:
         found, known = ready.prepared.data.digest, run.info["data_digest"]
         if found != known:
@@ -280,7 +318,11 @@ def resume(run: RunFolder, study: Study, job: Job) -> int:
             )
         run.write("study.yaml", to_yaml(ready.study))
         code = _search(ready, run)
-        return _finished(run, ready.study, job) if code == 0 else code
+        if job.again and by_hand:
+            later = "goes on with it" if code else "says what came of it"
+            told = f"`{escape(run.info['command'])}` {later}"
+            make_console().print(told, soft_wrap=True)
+        return code if job.again or code else _finished(run, ready.study, job)
 
 
 def resumed_study(run: RunFolder, trials: int | None, minutes: float | None) -> Study:
@@ -380,6 +422,8 @@ def _report(console: Console, run: RunFolder, study: Study, cause: str | None) -
         console.print(f"[bold red]every trial failed.[/] The first, trial {first}, with:")
         console.print(run.error(first).rstrip(), markup=False, soft_wrap=True)
         return 1
+    if "again" in run.info:
+        return EXIT_INTERRUPTED if cause == INTERRUPTED else 0
     show_results(console, run, study)
     if cause == INTERRUPTED:
         show_next(console, run, study)

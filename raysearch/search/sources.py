@@ -13,6 +13,7 @@ from raysearch.records.evaluation import cache_folder
 from raysearch.records.run_folder import RunFolder
 from raysearch.search.variants import all_specs
 from raysearch.study import load_study
+from raysearch.training.checkpoint import BEST, FINAL
 from raysearch.training.trained import load_trained
 from raysearch.training.warm_start import start_from
 
@@ -39,16 +40,14 @@ def check_sources(study: Study) -> tuple[str, ...]:
                 f"({task.kind}), not this study's; name a trial of the same classes in their order"
             )
     specs = all_specs(study) if study.init_from else {}
-    notes = []
+    metric, notes = study.objective.metric, []
     for name, folder in study.init_from.items():
-        if name not in specs:
-            load_trained(folder)
+        source = load_trained(folder)
+        value = source.metrics.get(metric)
+        had = f", which had {metric} {value:.4f}" if value is not None else ""
         for spec in specs.get(name, []):
             bare = spec | ({"encoder_weights": None} if "encoder_weights" in spec else {})
-            copied = start_from(build(bare, study.what), bare, study.what, folder)
-            metric = study.objective.metric
-            value = load_trained(folder).metrics.get(metric)
-            had = f", which had {metric} {value:.4f}" if value is not None else ""
+            copied = start_from(build(bare, study.what), bare, study.what, source)
             notes.append(
                 f"{name} begins with {copied.taken}/{copied.total} weights of {folder}{had}"
             )
@@ -138,6 +137,7 @@ def _lineage(folders: list[Path]) -> Iterator[Path]:
     waiting, known = list(folders), set()
     while waiting:
         folder = waiting.pop(0).resolve()
+        folder = folder.parent if folder.name in (BEST, FINAL) else folder
         if folder in known:
             continue
         known.add(folder)

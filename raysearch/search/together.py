@@ -9,14 +9,17 @@ import ray
 import ray.exceptions
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from raysearch import cluster
 from raysearch.cluster import Slots
 from raysearch.config import DataConfig
 from raysearch.inference.probabilities import Candidate, Probabilities
 from raysearch.inference.selection import Limits
+from raysearch.inference.tta import Views
 from raysearch.records.ensemble import ensemble_run
 from raysearch.records.evaluation import cache_folder, data_root
+from raysearch.records.registry import publish
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import make_console
 from raysearch.records.terminal.ensembled import show_ensemble
@@ -35,8 +38,9 @@ def make_ensemble(
     command: str | None = None,
     others: Sequence[RunFolder] = (),
     address: str | None = None,
+    views: Views | None = None,
 ) -> dict[str, Any]:
-    """Make a search's ensemble on a cluster and show it; return what ensemble.json says.
+    """Make a search's ensemble on a cluster, show it, tell MLflow; return what ensemble.json says.
 
     Args, Raises:
         see `raysearch.records.ensemble.ensemble_run` and `raysearch.cluster.join`.
@@ -50,8 +54,13 @@ def make_ensemble(
             say=status.update,
             others=others,
             how=partial(over_cluster, run=run, address=address),
+            views=views,
         )
     show_ensemble(console, told)
+    with make_console(stderr=True).status("telling MLflow"):
+        said = publish(run)
+    if said:
+        console.print(f"\n{escape(said)}", soft_wrap=True)
     return told
 
 

@@ -121,7 +121,7 @@ class Training:
         clock = Clock()
         network = build(self.spec, self.task)
         if init is not None:
-            start_from(network, self.spec, self.task, init)
+            start_from(network, self.spec, self.task, load_trained(init))
         network = network.to(self.device)
         self.build_seconds = clock.working()
         self.parameters = sum(p.numel() for p in network.parameters())
@@ -340,7 +340,7 @@ class Training:
     def finished(self, epoch: int, verdict: dict[str, Any]) -> str:
         """Return why the trial ends with this epoch, or "" where it goes on."""
         patience, limit = self.recipe.early_stopping, self.recipe.gap_limit
-        if epoch == self.recipe.epochs:
+        if epoch >= self.recipe.last_epoch:
             return "max epochs"
         if patience and epoch - self.best_epoch >= patience:
             return "early stopping"

@@ -202,6 +202,7 @@ SHAPES: dict[str, Callable[[float], Shape]] = {
     "warm_restarts": warm_restarts,
     "one_cycle": one_cycle,
     "plateau": constant,
+    "constant": constant,
 }
 
 

@@ -232,6 +232,14 @@ class TestEnds:
         )
 
 
+def test_a_stop_leaves_the_schedule_as_it_is(data: Data, tmp_path: Path) -> None:
+    whole = fit(training(data, tmp_path / "whole", epochs=4, schedule="cosine"))
+    ended = fit(training(data, tmp_path / "ended", epochs=4, schedule="cosine", stop_after=2))
+    assert [one["learning_rate"] for one in ended] == [one["learning_rate"] for one in whole[:2]]
+    assert [one["miou"] for one in ended] == [one["miou"] for one in whole[:2]]
+    assert [one["finished"] for one in ended] == ["", "max epochs"]
+
+
 def test_checkpoints_every_so_many_epochs(data: Data, tmp_path: Path) -> None:
     fit(training(data, tmp_path, epochs=5, save_every=2))
     kept = sorted(path.name for path in (tmp_path / "every").iterdir())
