@@ -1,11 +1,14 @@
 """Which figures a run folder holds, and where: of each trial, and of the whole search."""
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from raysearch.config import Study
+from raysearch.inference.choose import MODEL
 from raysearch.records import confusion, pictures, predictions
 from raysearch.records.predictions import Answer, Panel
 from raysearch.records.run_folder import RunFolder
@@ -13,6 +16,7 @@ from raysearch.records.trial_record import TrialRecord
 
 CURVES, BEST = "learning_curves.png", "best_so_far.png"
 TRIAL_CURVES, PREDICTIONS, CONFUSION = "curves.png", "predictions.png", "confusion.png"
+ENSEMBLE_FOLDER = "ensemble"
 
 
 def draw_trial(run: RunFolder, study: Study, record: TrialRecord) -> list[Path]:
@@ -25,20 +29,40 @@ def draw_trial(run: RunFolder, study: Study, record: TrialRecord) -> list[Path]:
     if record.history:
         path = folder / TRIAL_CURVES
         drawn.append(pictures.trial_curves(record, study.objective, study.what, path))
-    kept, path = folder / "predictions.npz", folder / PREDICTIONS
-    if study.what.segments:
-        panels = read_panels(kept)
-        if panels:
-            ignored = study.data.ignore_index
-            drawn.append(predictions.segmented(panels, classes, path, ignored))
-    else:
-        answers = read_answers(kept)
-        if answers:
-            drawn.append(predictions.classified(answers, classes, path))
+    drawn += draw_predictions(folder, study)
     counts = confusion.read_confusion(folder / confusion.FILE, len(classes))
     if counts is not None:
         drawn.append(confusion.draw_confusion(counts, classes, folder / CONFUSION))
     return drawn
+
+
+def draw_ensemble(run: RunFolder, study: Study, told: Mapping[str, Any]) -> list[Path]:
+    """Draw what an ensemble answers for the same images as the trials', and its confusion matrix
+    of the test split, where these were kept; return what was drawn.
+
+    Args:
+        told: what ensemble.json holds.
+    """
+    folder = run.path / ENSEMBLE_FOLDER
+    drawn = draw_predictions(folder, study) if folder.is_dir() else []
+    counts = told["test"]["rows"][MODEL]["confusion"] if told.get("test") else None
+    if counts is not None:
+        folder.mkdir(exist_ok=True)
+        classes = study.data.classes
+        drawn.append(confusion.draw_confusion(np.array(counts), classes, folder / CONFUSION))
+    return drawn
+
+
+def draw_predictions(folder: Path, study: Study) -> list[Path]:
+    """Draw the predictions.npz of a folder; return what was drawn."""
+    kept, path = folder / "predictions.npz", folder / PREDICTIONS
+    classes = study.data.classes
+    if study.what.segments:
+        panels = read_panels(kept)
+        ignored = study.data.ignore_index
+        return [predictions.segmented(panels, classes, path, ignored)] if panels else []
+    answers = read_answers(kept)
+    return [predictions.classified(answers, classes, path)] if answers else []
 
 
 def draw_search(run: RunFolder, study: Study) -> list[Path]:

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -35,9 +36,12 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
 }
+# Said of MLflow's own code when it is imported, and of a model whose images are not at hand.
+SILENCED = ("type hint is inferred as AnyType", "An input example was not provided")
 
 
 def tracking_uri(output: Path) -> str:
@@ -49,6 +53,8 @@ def connect(uri: str) -> Any:
     """Return an MlflowClient of a tracking server or database; nothing global is set."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
+    for text in SILENCED:
+        warnings.filterwarnings("ignore", f".*{text}", UserWarning)
     from mlflow.tracking import MlflowClient
 
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):
@@ -83,17 +89,18 @@ class MlflowTree:
             self.client.restore_experiment(known.experiment_id)
         return str(known.experiment_id)
 
-    def _find(self, tags: Mapping[str, str]) -> Any | None:
+    def find(self, tags: Mapping[str, str]) -> Any | None:
+        """Return a run of the study's experiment that has these tags."""
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         found = self.client.search_runs([self.experiment], wanted, max_results=1)
         return found[0] if found else None
 
     def _parent(self) -> str:
         identity = {SEARCH: self.info["id"], ROLE: "search"}
-        found = self._find(identity)
+        found = self.find(identity)
         if found is not None:
             return str(found.info.run_id)
-        tags = {**identity, **self._common_tags(), "run": self.run.path.name}
+        tags = {**identity, **self.common_tags(), "run": self.run.path.name}
         started = _milliseconds(self.info["started"])
         parent = self.client.create_run(self.experiment, started, tags, self.run.name).info.run_id
         study, budget = self.study, self.study.budget
@@ -103,12 +110,13 @@ class MlflowTree:
             f"goal.{key}": value for key, value in (goal.model_dump() if goal else {}).items()
         }
         params |= {f"budget.{key}": value for key, value in budget.model_dump().items()}
-        self._params(parent, params | {"searched": ", ".join(study.space)})
+        self.params(parent, params | {"searched": ", ".join(study.space)})
         if self.run.study_file.is_file():
             self.client.log_artifact(parent, str(self.run.study_file))
         return str(parent)
 
-    def _common_tags(self) -> dict[str, str]:
+    def common_tags(self) -> dict[str, str]:
+        """Return what is true of every run of this search."""
         info = self.info
         tags = {
             "study": self.study.name,
@@ -144,7 +152,7 @@ class MlflowTree:
         if summary["best"]:
             numbers[summary["metric"]] = summary["best"]["value"]
             self.client.set_tag(self.parent, "best_trial", str(summary["best"]["trial"]))
-        self._metrics(self.parent, [(numbers, when, sum(trials.values()))])
+        self.metrics(self.parent, [(numbers, when, sum(trials.values()))])
         run = self.run
         files = [run.leaderboard, run.best_file, run.study_file, run.summary_file, run.info_file]
         for path in [*files, run.test_file, *sorted(run.path.glob("*.png"))]:
@@ -180,9 +188,9 @@ class MlflowTree:
 
     def _child(self, record: TrialRecord) -> str:
         identity = {SEARCH: self.info["id"], ROLE: "trial", "trial": str(record.number)}
-        found = self._find(identity)
+        found = self.find(identity)
         if found is None:
-            tags = {**identity, **self._common_tags(), **self._trial_tags(record)}
+            tags = {**identity, **self.common_tags(), **self._trial_tags(record)}
             started = _milliseconds(_started(record))
             found = self.client.create_run(self.experiment, started, tags, record.name)
             sent: set[int] = set()
@@ -190,7 +198,7 @@ class MlflowTree:
             metric = self.study.objective.metric
             sent = {m.step for m in self.client.get_metric_history(found.info.run_id, metric)}
         child = str(found.info.run_id)
-        self._params(child, record.recipe.flat(), found.data.params)
+        self.params(child, record.recipe.flat(), found.data.params)
         self.children[record.number], self.sent[record.number] = child, sent
         self.recorded[record.number] = found.data.tags.get(RECORDED, "")
         if record.state == "running" and found.info.status != "RUNNING":
@@ -210,7 +218,7 @@ class MlflowTree:
     def _epochs(self, child: str, record: TrialRecord) -> None:
         sent = self.sent[record.number]
         new = [m for m in record.history if m["epoch"] not in sent]
-        self._metrics(child, [(m, m["time"], m["epoch"]) for m in new])
+        self.metrics(child, [(m, m["time"], m["epoch"]) for m in new])
         sent |= {metrics["epoch"] for metrics in new}
 
     def _end(self, child: str, record: TrialRecord) -> None:
@@ -231,16 +239,27 @@ class MlflowTree:
         ended = record.history[-1]["time"] if record.history else time.time()
         if record.value is not None:
             best = {f"best_{self.study.objective.metric}": record.value}
-            self._metrics(child, [(best, ended, record.best_epoch or 0)])
+            self.metrics(child, [(best, ended, record.best_epoch or 0)])
         for path in draw_trial(self.run, self.study, record):
-            self.client.log_artifact(child, str(path), "pictures")
+            self.picture(child, path, record.best_epoch or 0)
         for name in (RECIPE, ERROR):
             path = self.run.trial_folder(record.number) / name
             if path.is_file():
                 self.client.log_artifact(child, str(path))
         self.client.set_terminated(child, STATUS[record.state], _milliseconds(ended))
 
-    def _metrics(self, run_id: str, points: Sequence[tuple[Mapping[str, Any], float, int]]) -> None:
+    def picture(self, run_id: str, path: Path, step: int) -> None:
+        """Keep a picture; predictions also where MLflow shows those of several runs together."""
+        from PIL import Image
+
+        from raysearch.records.gallery import PREDICTIONS
+
+        self.client.log_artifact(run_id, str(path), "pictures")
+        if path.name == PREDICTIONS:
+            with Image.open(path) as image:
+                self.client.log_image(run_id, image, key=path.stem, step=step)
+
+    def metrics(self, run_id: str, points: Sequence[tuple[Mapping[str, Any], float, int]]) -> None:
         """Send (values, time, step), an epoch's values always together where MLflow allows."""
         from mlflow.entities import Metric
 
@@ -251,7 +270,7 @@ class MlflowTree:
         for batch in _packed(epochs, METRICS_A_BATCH):
             self.client.log_batch(run_id, metrics=batch, synchronous=True)
 
-    def _params(
+    def params(
         self, run_id: str, values: Mapping[str, Any], known: Mapping[str, str] | None = None
     ) -> None:
         from mlflow.entities import Param

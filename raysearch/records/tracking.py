@@ -10,6 +10,7 @@ from typing import Any
 from raysearch.config import Study
 from raysearch.records.listener import Listener
 from raysearch.records.mlflow_tree import MlflowTree, connect, tracking_uri
+from raysearch.records.registry import record
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.trial_record import TrialRecord
 from raysearch.study import load_study
@@ -119,17 +120,24 @@ class _Writer:
         self.retry_at = time.monotonic() + RETRY_SECONDS
 
 
-def fill(run: RunFolder, uri: str | None = None) -> None:
+def fill(run: RunFolder, uri: str | None = None) -> str:
     """Bring MLflow up to date with a run folder; what is there already stays as it is.
+
+    Returns:
+        What was registered, a sentence; empty where the search has no ensemble, or still runs.
 
     Raises:
         Exception: whatever the tracking server or database says.
     """
-    study = load_study(str(run.study_file))
-    tree = MlflowTree(connect(uri or tracking_uri(run.output)), run, study)
+    uri, study = uri or tracking_uri(run.output), load_study(str(run.study_file))
+    tree = MlflowTree(connect(uri), run, study)
     for number in run.numbers():
         tree.trial(number)
-    tree.reopen() if run.owner() else tree.close()
+    if run.owner():
+        tree.reopen()
+        return ""
+    tree.close()
+    return record(run, uri)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A few fixed validation images whose predictions are kept, so that trials compare side by side."""
+"""A few fixed validation images whose predictions are kept, so that models compare side by side."""
 
 import os
 from pathlib import Path
@@ -35,14 +35,21 @@ class Probe:
         if index not in self.indices:
             return
         if self.data.cache.segmented:
-            classes = logits.argmax(1)[0].cpu().numpy().astype(np.uint8)
-            self.predicted[index] = {"prediction": small(classes)}
+            self.keep_mask(index, logits.argmax(1)[0].cpu().numpy().astype(np.uint8))
         else:
             probability, number = logits.softmax(1)[0].max(0)
-            self.predicted[index] = {
-                "prediction": np.int64(number.item()),
-                "probability": np.float32(probability.item()),
-            }
+            self.keep_class(index, int(number), float(probability))
+
+    def keep_mask(self, index: int, mask: np.ndarray) -> None:
+        """Keep a mask (H, W) of class ids, uint8."""
+        self.predicted[index] = {"prediction": small(mask)}
+
+    def keep_class(self, index: int, number: int, probability: float) -> None:
+        """Keep a class id and its probability."""
+        self.predicted[index] = {
+            "prediction": np.int64(number),
+            "probability": np.float32(probability),
+        }
 
     def save(self, folder: Path) -> None:
         """Write predictions.npz: image0, label0, prediction0, image1, ...

@@ -91,7 +91,7 @@ def test_a_search_is_one_parent_and_its_trials(recorded_run: RunFolder) -> None:
     }  # fmt: skip
     assert told.items() <= child.data.tags.items()
     assert artifacts(run, child.info.run_id, "pictures") == {"curves.png", "predictions.png"}
-    assert artifacts(run, child.info.run_id) == {"pictures", "recipe.json", "error.txt"}
+    assert artifacts(run, child.info.run_id) == {"pictures", "images", "recipe.json", "error.txt"}
     assert (run.output / "mlartifacts").is_dir()
 
 
