@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from raysearch.errors import ConfigError, RaysearchError, RunError
+from raysearch.errors import ConfigError, RunError
 from raysearch.records.files import write_json
-from raysearch.records.terminal import make_console
+from raysearch.records.terminal import guarded, make_console
 from raysearch.study import load_study, profile_names
 
-GOOD, ERRORS, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+GOOD, ERRORS = 0, 1
 RESULTS = Path("results")
 
 
@@ -46,16 +46,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 1 (errors were found), 2 (bad input) or 130 (interrupted)."""
-    options = parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-    try:
-        return _new(options) if options.study == "new" else _check(options)
-    except RaysearchError as error:
-        console = make_console(stderr=True)
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        make_console(stderr=True).print("interrupted; nothing is written")
-        return INTERRUPTED
+    options = parser().parse_args(argv)
+    work = _new if options.study == "new" else _check
+    return guarded(lambda: work(options), "nothing is written")
 
 
 def _new(options: argparse.Namespace) -> int:

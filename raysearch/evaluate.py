@@ -8,12 +8,9 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from raysearch.errors import RaysearchError, RunError
-from raysearch.records.run_folder import RunFolder, find_run
-from raysearch.records.terminal import make_console
+from raysearch.records.run_folder import find_ended
+from raysearch.records.terminal import guarded, make_console
 from raysearch.study import load_study
-
-BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,23 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 2 for what cannot be done, or 130 when interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
     command = shlex.join(["python", "-m", "raysearch.evaluate", *argv])
-    try:
-        _run(parser().parse_args(argv), command)
-    except RaysearchError as error:
-        console = make_console(stderr=True)
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        make_console(stderr=True).print("interrupted; nothing is written")
-        return INTERRUPTED
-    return 0
+    options = parser().parse_args(argv)
+    return guarded(lambda: _run(options, command), "nothing is written")
 
 
 def _run(options: argparse.Namespace, command: str) -> None:
-    run = RunFolder.open(find_run(options.output, options.run).path)
-    owner = run.owner()
-    if owner is not None:
-        raise RunError(f"{run.name} runs as {owner}; measure when the search has ended")
+    run = find_ended(options.output, options.run, "measure")
     from raysearch.records.evaluation import evaluate_run
     from raysearch.records.terminal.evaluated import show_evaluation
 

@@ -4,22 +4,24 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 
-from raysearch.errors import ConfigError, RaysearchError, RunError
-from raysearch.inference.files import data_of, find_images
-from raysearch.inference.models import Model, load_model
-from raysearch.inference.prediction import Outcome, Wanted, Watcher, adjusted, predict
+from raysearch.errors import ConfigError, RunError
 from raysearch.records.run_folder import find_run
-from raysearch.records.terminal import make_console
-from raysearch.records.terminal.predicted import PredictionProgress
-from raysearch.training.checkpoint import BEST
-from raysearch.training.device import find_device
+from raysearch.records.terminal import guarded, make_console
 
-SKIPPED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+if TYPE_CHECKING:  # These import torch, which --help and mistakes need not wait for.
+    import torch
+
+    from raysearch.inference.models import Model
+    from raysearch.inference.prediction import Outcome
+
+SKIPPED = 1
+REGISTRY = "models:/"
+HOLDS_WEIGHTS = ("best", "trials", "ensemble.json")  # One of these does, in a folder of a model.
 DEVICES = ("cpu", "cuda", "mps")
 MASKS_ONLY = ("overlay", "palette", "tile", "size")
 MUCH_LARGER = 3  # Than the crops of training: so large an image rarely shows things at their size.
@@ -32,7 +34,10 @@ def parser() -> argparse.ArgumentParser:
         description="Write masks of new images, or their likeliest classes, and a table.",
         epilog="Images that cannot be read are named and skipped; the exit code is then 1.",
     )
-    named = "a search (its ensemble, else its best trial), by name or path, or a trial's folder"
+    named = (
+        "a search (its ensemble, else its best trial), by name or path, a trial's folder, or a "
+        "model of MLflow's registry, such as models:/animals@champion"
+    )
     p.add_argument("model", metavar="MODEL", help=named)
     p.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or patterns")
     p.add_argument("--output", type=Path, required=True, metavar="DIR", help="where results go")
@@ -56,32 +61,34 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 1 where an image was skipped, 2 for what cannot be, or 130."""
     options = parser().parse_args(argv)
-    try:
-        outcome = _run(options)
-    except RaysearchError as error:
-        return _refused(str(error))
-    except torch.OutOfMemoryError:
-        return _refused("the GPU has no room; choose smaller tiles with --tile, or --device cpu")
-    except KeyboardInterrupt:
-        make_console(stderr=True).print("interrupted; what was done is written")
-        return INTERRUPTED
-    return SKIPPED if outcome.faults else 0
+    return guarded(lambda: _run(options), "what was done is written")
 
 
-def _refused(reason: str) -> int:
-    make_console(stderr=True).print(f"[bold red]error:[/] {escape(reason)}", soft_wrap=True)
-    return BAD_INPUT
-
-
-def _run(options: argparse.Namespace) -> Outcome:
-    console, errors = make_console(), make_console(stderr=True)
+def _run(options: argparse.Namespace) -> int:
     if options.top_k < 1:
         raise ConfigError(f"--top-k {options.top_k}: must be 1 or more")
+    folder = _folder(options.results, options.model)
+    import torch
+
+    try:
+        return SKIPPED if _predict(options, folder).faults else 0
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            "the GPU has no room; choose smaller tiles with --tile, or --device cpu"
+        ) from error
+
+
+def _predict(options: argparse.Namespace, folder: Path) -> "Outcome":
+    from raysearch.inference.files import data_of, find_images
+    from raysearch.inference.models import load_model
+    from raysearch.inference.prediction import Wanted, Watcher, adjusted, predict
+    from raysearch.records.terminal.predicted import PredictionProgress
+
+    console, errors = make_console(), make_console(stderr=True)
     images = find_images(options.images, options.output)
     if not images:
         raise ConfigError(f"{', '.join(options.images)}: no images in there")
     device = _device(options.device)
-    folder = _folder(options.results, options.model)
     model = load_model(folder, device)
     if not model.task.segments:
         _check_classification(options)
@@ -98,7 +105,9 @@ def _run(options: argparse.Namespace) -> Outcome:
     return outcome
 
 
-def _tell(console: Console, model: Model, outcome: Outcome, options: argparse.Namespace) -> None:
+def _tell(
+    console: Console, model: "Model", outcome: "Outcome", options: argparse.Namespace
+) -> None:
     told = f"{outcome.written} written to {options.output}"
     skipped = f", {len(outcome.faults)} skipped" if outcome.faults else ""
     console.print(escape(told + skipped), soft_wrap=True)
@@ -112,9 +121,12 @@ def _tell(console: Console, model: Model, outcome: Outcome, options: argparse.Na
         )
 
 
-def _described(model: Model) -> str:
-    trials = ", ".join(member.folder.name.lstrip("0") or "0" for member in model.members)
-    members = f"trial {trials}" if len(model.members) == 1 else f"trials {trials} together"
+def _described(model: "Model") -> str:
+    folders = [member.folder for member in model.members]
+    trials = ", ".join(folder.name.lstrip("0") or "0" for folder in folders)
+    members = f"trial {trials}" if len(folders) == 1 else f"trials {trials} together"
+    if any(folder.parent.name == "members" for folder in folders):  # Of a model that left its run.
+        members = "1 network" if len(folders) == 1 else f"{len(folders)} networks together"
     return members if len(model.tta) == 1 else f"{members}, in {len(model.tta)} positions"
 
 
@@ -125,16 +137,24 @@ def _check_classification(options: argparse.Namespace) -> None:
 
 
 def _folder(results: str, name: str) -> Path:
-    """The folder of a trial or a search."""
+    """The folder of a trial or a search, or of a model that was taken out of one."""
+    if name.startswith(REGISTRY):
+        from raysearch.records.registry import bundle_of
+
+        return bundle_of(name, Path(results))
     path = Path(name)
-    if (path / BEST).is_dir() or (path / "trials").is_dir():
+    if any((path / one).exists() for one in HOLDS_WEIGHTS):
         return path
     if path.parent.name == "trials" and path.is_dir():
         raise RunError(f"{path}: this trial has not kept its weights; choose another")
     return find_run(results, name).path
 
 
-def _device(name: str | None) -> torch.device:
+def _device(name: str | None) -> "torch.device":
+    import torch
+
+    from raysearch.training.device import find_device
+
     if name is None:
         return find_device()
     try:

@@ -7,11 +7,8 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from raysearch.errors import RaysearchError
 from raysearch.records.run_folder import find_run
-from raysearch.records.terminal import make_console
-
-BAD_INPUT, INTERRUPTED = 2, 130
+from raysearch.records.terminal import guarded, make_console
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,20 +27,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 2 for what cannot be done, or 130 when interrupted."""
     options = parser().parse_args(argv)
-    try:
-        run = find_run(options.results, options.run)
-        from raysearch.records.report.page import write_report
+    return guarded(lambda: _run(options), "nothing is written")
 
-        path = write_report(run, options.output)
-    except RaysearchError as error:
-        console = make_console(stderr=True)
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        make_console(stderr=True).print("interrupted; nothing is written")
-        return INTERRUPTED
+
+def _run(options: argparse.Namespace) -> None:
+    run = find_run(options.results, options.run)
+    from raysearch.records.report.page import write_report
+
+    path = write_report(run, options.output)
     make_console().print(f"written to {escape(str(path))}", soft_wrap=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,18 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from raysearch.config import Recipe, Study, outer
-from raysearch.errors import ConfigError, RaysearchError, RunError
+from raysearch.errors import ConfigError, RunError
 from raysearch.records.kept import best_folder, best_folders
 from raysearch.records.leaderboard import loss_text, ranked
 from raysearch.records.repeat import find_trial
 from raysearch.records.run_folder import RunFolder, find_run
-from raysearch.records.terminal import make_console
+from raysearch.records.terminal.guard import guarded
 from raysearch.study import checked, load_study, parse_value, profile_names, read_yaml
 
-BAD_INPUT, INTERRUPTED = 2, 130
 START_POINTS = 5
 CHANGING = (
     "splits", "profile", "epochs", "changes", "start_from", "seed", "init_from", "teachers",
@@ -68,17 +65,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 1 (every trial failed), 2 (bad input) or 130 (interrupted)."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        return _run(
-            parser().parse_args(argv), shlex.join(["python", "-m", "raysearch.tune", *argv])
-        )
-    except RaysearchError as error:
-        console = make_console(stderr=True)
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        make_console(stderr=True).print("interrupted; what was written is kept, see --resume")
-        return INTERRUPTED
+    command = shlex.join(["python", "-m", "raysearch.tune", *argv])
+    options = parser().parse_args(argv)
+    return guarded(lambda: _run(options, command), "what was written is kept, see --resume")
 
 
 def _run(options: argparse.Namespace, command: str) -> int:

@@ -57,6 +57,27 @@ def test_list(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "damaged" in lines[damaged.path.name]
 
 
+def test_clean_removes_probabilities_alone(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, busy = finished(output), interrupted(output)
+    for run in (whole, busy):
+        (run.probabilities / "val").mkdir(parents=True)
+        (run.probabilities / "val" / "0000-0001.npy").write_bytes(b"0" * 2_000_000)
+    with holder(busy):
+        assert call(output, "clean", "--probabilities") == 2
+        assert "--yes" in capsys.readouterr().err
+        assert whole.probabilities.is_dir()
+        assert call(output, "clean", "--probabilities", "--yes") == 0
+        assert "removed 2 MB" in capsys.readouterr().out
+        assert call(output, "clean", busy.name, "--probabilities", "--yes") == 2
+    assert not whole.probabilities.exists()
+    assert busy.probabilities.is_dir()
+    assert len(whole.trials()) == 2
+    assert call(output, "clean", busy.name, "--probabilities", "--yes") == 0
+    assert not busy.probabilities.exists()
+
+
 def test_a_search_that_goes_on_is_not_finished(output: Path) -> None:
     run = finished(output)
     assert status(run).state == "finished"

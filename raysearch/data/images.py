@@ -18,6 +18,26 @@ MODES = {1: "L", 3: "RGB"}
 ORIENTATION = 0x0112
 
 
+def by_stem(folder: Path, hidden: bool = True) -> dict[str, Path]:
+    """Return the pictures below a folder by their path from there, without ending.
+
+    Args:
+        hidden: whether files whose names begin with a dot are among them.
+
+    Raises:
+        DataError: two have one name.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in ENDINGS or (path.name.startswith(".") and not hidden):
+            continue
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in files:
+            raise DataError(f"{path} and {files[stem].name} have one name; remove one of them")
+        files[stem] = path
+    return files
+
+
 @contextmanager
 def opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     """Open a picture without decoding it.

@@ -5,7 +5,7 @@ Georeferences are not used, so a raster without one is as good as any other.
 
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
+from rasterio.windows import Window
 
 from raysearch.data import images
 from raysearch.errors import DataError
@@ -35,7 +36,7 @@ DTYPES = {
     "float32": "float32",
     "float64": "float32",
 }
-CACHE_MB = 64
+CACHE_MB = 64  # Of decoded blocks; GDAL's own choice is a twentieth of the machine's memory.
 DRIVERS = ("GTiff", "PNG", "JPEG", "BMP", "WEBP")
 IGNORED = ("ignore", None, NotGeoreferencedWarning, None, 0)
 _filters = threading.Lock()
@@ -73,7 +74,8 @@ def opened(path: Path, max_pixels: int | None = None) -> Iterator[Any]:
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty")
         _ignore_missing_georeferences()
-        with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True), _open(path) as raster:
+        options = {"GDAL_ERROR_ON_LIBJPEG_WARNING": True, "GDAL_CACHEMAX": CACHE_MB}
+        with rasterio.Env(**options), _open(path) as raster:
             if raster.count == 0:
                 raise DataError(f"{path}: no bands; a container of several rasters is not read")
             if max_pixels is not None and raster.width * raster.height > max_pixels:
@@ -126,6 +128,7 @@ def read(
     no_data: Sequence[float] = (),
     max_pixels: int | None = None,
     declared: bool = True,
+    rows: slice | None = None,
 ) -> NDArray[Any]:
     """Return a raster's bands as (H, W, C).
 
@@ -133,6 +136,7 @@ def read(
         bands: which, counted from 1, in this order; None takes all.
         no_data: values that mean a missing pixel.
         declared: whether the value that the file itself declares means one too.
+        rows: of a GeoTIFF, those that are wanted; no others are decoded.
 
     Returns:
         uint8, uint16, int16 or float32, the narrowest that holds the file's type; where a pixel is
@@ -149,14 +153,57 @@ def read(
                     f"{path}: no band {band}, it has {raster.count}; bands count from 1"
                 )
         _check_chunks(path, raster)
-        stored = raster.read(picked)
+        stored = raster.read(picked, window=_window(raster, rows))
         own = [_declared(raster, band) if declared else None for band in picked]
     image = stored.transpose(1, 2, 0)
     missing = _missing(image, own, no_data)
     _check_finite(path, image, missing)
     if not missing.any():
         return np.ascontiguousarray(image, dtype=DTYPES[str(image.dtype)])
-    return np.where(missing, np.float32(np.nan), image.astype(np.float32))
+    known = image.astype(np.float32, order="C")
+    known[missing] = np.nan
+    return known
+
+
+def _window(raster: Any, rows: slice | None) -> Window | None:
+    if rows is None:
+        return None
+    first, last, _ = rows.indices(raster.height)
+    return Window(0, first, raster.width, last - first)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A GeoTIFF of which a band of rows can be read at a time.
+
+    Attributes:
+        shape: (H, W, C) of all of it.
+        dtype: of what is read where no pixel is missing.
+        read: takes which rows, and returns them as `rasters.read` does, (rows, W, C).
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    read: Callable[[slice], NDArray[Any]]
+
+
+def by_rows(
+    path: Path,
+    bands: Sequence[int] | None = None,
+    no_data: Sequence[float] = (),
+    max_pixels: int | None = None,
+    declared: bool = True,
+) -> Rows | None:
+    """Return a GeoTIFF to be read as `read` would with these arguments; None of other files."""
+    if not is_tiff(path):
+        return None
+    found = header(path, max_pixels)
+
+    def rows(wanted: slice) -> NDArray[Any]:
+        return read(path, bands, no_data, max_pixels, declared, wanted)
+
+    count = found.count if bands is None else len(bands)
+    return Rows((*found.shape, count), found.dtype, rows)
 
 
 def _check_chunks(path: Path, raster: Any) -> None:

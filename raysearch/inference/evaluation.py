@@ -1,6 +1,5 @@
 """Measure a trained network on images that it was not chosen by."""
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -10,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.config import DataConfig
-from raysearch.data import Data, Splits, open_data, validation_batches
+from raysearch.data import Data, Splits, open_data
 from raysearch.data.cache import open_cache
 from raysearch.data.formats import reader
 from raysearch.data.samples import SPLITS
 from raysearch.data.splits import read_splits
 from raysearch.errors import DataError, RunError
+from raysearch.inference.asking import asked
 from raysearch.inference.tallies import Tallies
 from raysearch.training.metrics import build_metrics
 from raysearch.training.trained import Trained
@@ -57,13 +57,8 @@ def evaluate(trained: Trained, data: Data, split: str, device: torch.device) -> 
         raise RunError(f"{trained.place}: keeps no threshold; train the trial again")
     metrics = build_metrics(task, device, threshold=threshold)
     tallies, seconds = Tallies(task, threshold), []
-    for batch in validation_batches(data, trained.recipe, split=split):
-        images = batch.images.to(device)
-        began = time.perf_counter()
-        logits = trained.logits(images)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append((time.perf_counter() - began) / len(batch))
+    for batch, logits, spent in asked(trained, data, split):
+        seconds.append(spent)
         for _, native, target in batch.native(logits):
             metrics.update(native, target.to(device))
             tallies.update(native, target)

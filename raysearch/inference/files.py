@@ -18,6 +18,7 @@ from raysearch.data.formats import reader
 from raysearch.data.images import ENDINGS
 from raysearch.data.resize import resize_image
 from raysearch.errors import DataError
+from raysearch.inference.scenes import Scene, scene_of
 from raysearch.study import load_study
 
 # A study's data.max_pixels guards a training set; new images may well be larger.
@@ -42,13 +43,13 @@ class Picture:
     """A new image as its network sees it.
 
     Attributes:
-        pixels: (H, W, bands), without gaps.
+        pixels: (H, W, bands), without gaps; a scene where that would fill the memory.
         missing: (H, W), where every band lacks data; None where none does.
         raster: whether it is a TIFF, whose results are TIFFs with its georeference.
     """
 
     image: NewImage
-    pixels: NDArray[Any]
+    pixels: NDArray[Any] | Scene
     missing: NDArray[np.bool_] | None
     raster: bool
 
@@ -127,7 +128,12 @@ def read_picture(image: NewImage, data: DataConfig, task: Task) -> Picture:
     """
     if image.path.is_dir() or not image.path.exists():
         raise DataError(f"{image.path}: no such file")
-    pixels = reader(data.format).picture(image.path, data)
+    format_ = reader(data.format)
+    if task.segments:
+        scene = scene_of(str(image.path), format_.rows(image.path, data))
+        if scene is not None:
+            return Picture(image, scene, scene.missing, raster=True)
+    pixels = format_.picture(image.path, data)
     missing = None
     gaps = np.isnan(pixels) if pixels.dtype.kind == "f" else None
     if gaps is not None and gaps.any():

@@ -14,9 +14,10 @@ from rasterio.windows import Window
 
 from raysearch.config import Task
 from raysearch.data import rasters
-from raysearch.data.display import class_colours, for_display
+from raysearch.data.display import class_colours
 from raysearch.errors import DataError, RunError
 from raysearch.inference.files import Picture
+from raysearch.inference.scenes import displayed
 
 OPACITY = 0.55
 QUALITY = 92
@@ -93,7 +94,7 @@ def _write_raster(folder: Path, picture: Picture, mask: Mask, task: Task, colour
 def write_overlay(folder: Path, picture: Picture, mask: Mask, task: Task) -> Path:
     """Write the image with the classes' colours laid over it, the background left as it is."""
     path = folder / f"{picture.image.name}_overlay.jpg"
-    shown = np.ascontiguousarray(for_display(picture.pixels))
+    shown = np.ascontiguousarray(displayed(picture.pixels))
     painted = palette(task)[mask]
     cv2.addWeighted(painted, OPACITY, shown, 1 - OPACITY, 0, dst=painted)
     plain = mask == 0 if picture.missing is None else (mask == 0) & ~picture.missing

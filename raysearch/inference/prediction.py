@@ -17,6 +17,7 @@ from raysearch.errors import ConfigError, DataError
 from raysearch.inference import outputs
 from raysearch.inference.files import NewImage, Picture, read_picture
 from raysearch.inference.models import Model
+from raysearch.inference.scenes import Scene
 from raysearch.inference.tiling import segment
 from raysearch.inference.tta import IDENTITY, SETS
 
@@ -127,7 +128,11 @@ def predict(
     pictures = _readable(model, images, data, outcome, watcher)
     try:
         for batch in _batches(pictures, model.task.segments):
-            ask(model, batch, folder, wanted, outcome, watcher)
+            try:
+                ask(model, batch, folder, wanted, outcome, watcher)
+            except DataError as error:  # Of a file that is read as it is asked about.
+                _pass_over(str(error), outcome, watcher)
+                continue
             outcome.written += len(batch)
             sides = (side for picture in batch for side in picture.pixels.shape[:2])
             outcome.longest = max(outcome.longest, *sides)
@@ -156,11 +161,15 @@ def _readable(
 
     for found in _ahead(read, images):
         if isinstance(found, str):
-            outcome.faults.append(found)
-            watcher.fault(found)
+            _pass_over(found, outcome, watcher)
             watcher.advance(1)
         else:
             yield found
+
+
+def _pass_over(fault: str, outcome: Outcome, watcher: Watcher) -> None:
+    outcome.faults.append(fault)
+    watcher.fault(fault)
 
 
 def _ahead(function: Callable[[NewImage], Any], items: Iterable[NewImage]) -> Iterator[Any]:
@@ -195,6 +204,8 @@ def _batches(pictures: Iterable[Picture], of_one_size: bool) -> Iterator[list[Pi
 
 
 def _kind(picture: Picture) -> tuple[Any, ...]:
+    if isinstance(picture.pixels, Scene):
+        return (picture.image.name,)
     return picture.pixels.shape, picture.pixels.dtype
 
 
@@ -236,7 +247,7 @@ def _classify(
     watcher: Watcher,
 ) -> None:
     task = model.task
-    asked = [as_tensor(picture.pixels) for picture in batch]
+    asked = [as_tensor(picture.pixels[:]) for picture in batch]
     told = model.probabilities(asked).cpu().numpy().astype(np.float32)
     for picture, one in zip(batch, told, strict=True):
         path = picture.image.path

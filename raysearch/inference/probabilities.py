@@ -9,7 +9,6 @@ One image is mapped at a time, so memory depends on neither images nor candidate
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,11 +21,12 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from raysearch.data import Data, validation_batches
+from raysearch.data import Data
 from raysearch.errors import RunError
+from raysearch.inference.asking import asked
 from raysearch.training.checkpoint import BEST, FINAL, META, WEIGHTS
 from raysearch.training.metrics import build_metrics
-from raysearch.training.trained import load_trained
+from raysearch.training.trained import Trained, load_trained
 
 PROBABILITIES = "probabilities"
 LEAST = 1e-7  # Under what float16 can tell from 0.
@@ -171,7 +171,9 @@ def compute(candidate: Candidate, data: Data, split: str, device: torch.device) 
         RunError: no weights that can be read, or no room on the disk.
     """
     path, shapes = candidate.answers(split), _shapes(data, split)
-    told = _ask(candidate, data, split, path, shapes, device)
+    # Not in inference mode, in which some networks cannot be built.
+    trained = load_trained(candidate.place, device)
+    told = _ask(trained, data, split, path, shapes)
     described = json.dumps(_identity(candidate, data, split) | told, indent=2)
     path.with_suffix(".json").write_text(described, encoding="utf-8")
     return Probabilities(candidate, path, shapes, told["metrics"], told["seconds_per_image"])
@@ -192,29 +194,19 @@ def _told(path: Path) -> dict[str, Any] | None:
 
 @torch.inference_mode()
 def _ask(
-    candidate: Candidate,
-    data: Data,
-    split: str,
-    path: Path,
-    shapes: tuple[tuple[int, ...], ...],
-    device: torch.device,
+    trained: Trained, data: Data, split: str, path: Path, shapes: tuple[tuple[int, ...], ...]
 ) -> dict[str, Any]:
-    offsets = _offsets(shapes)
+    offsets, device = _offsets(shapes), trained.normalise.scale.device
+    assert isinstance(device, torch.device)
     path.parent.mkdir(parents=True, exist_ok=True)
     _make_room(path, 2 * offsets[-1])
     path.with_suffix(".json").unlink(missing_ok=True)
     aside = path.with_name(f".{path.name}")
     open_memmap(aside, mode="w+", dtype=np.float16, shape=(offsets[-1],))
-    trained = load_trained(candidate.place, device)
     metrics, seconds = build_metrics(trained.task, device), []
     positions = {index: position for position, index in enumerate(data.indices(split))}
-    for batch in validation_batches(data, trained.recipe, split=split):
-        images = batch.images.to(device)
-        began = time.perf_counter()
-        logits = trained.logits(images)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append((time.perf_counter() - began) / len(batch))
+    for batch, logits, spent in asked(trained, data, split):
+        seconds.append(spent)
         stored = np.load(aside, mmap_mode="r+")
         for index, native, target in batch.native(logits):
             metrics.update(native, target.to(device))

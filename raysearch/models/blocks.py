@@ -1,6 +1,6 @@
 """Parts that the U-Nets share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -166,22 +166,26 @@ class UShape(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = nn.ModuleList(encoder)
-        self.pool = nn.MaxPool2d(2)
         self.decoder = nn.ModuleList(decoder)
         self.head = head
         self.apply(initialise)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, bands, h, w), h and w multiples of 2 ** depth, give (N, channels, h, w)."""
-        skips: list[Tensor] = []
-        features = images
-        for level, block in enumerate(self.encoder):
-            features = block(self.pool(features) if level else features)
-            skips.append(features)
-        for block, skip in zip(self.decoder, reversed(skips[:-1]), strict=True):
-            features = block(features, skip)
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(through(images, self.encoder, self.decoder))
         return logits
+
+
+def through(images: Tensor, encoder: Iterable[nn.Module], decoder: Iterable[nn.Module]) -> Tensor:
+    """Return the last features of an encoder and a decoder with a skip at each size."""
+    skips: list[Tensor] = []
+    features = images
+    for block in encoder:
+        features = block(F.max_pool2d(features, 2) if skips else features)
+        skips.append(features)
+    for block, skip in zip(decoder, reversed(skips[:-1]), strict=True):
+        features = block(features, skip)
+    return features
 
 
 def initialise(module: nn.Module) -> None:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from raysearch.errors import WeightsError, closest
+from raysearch.errors import ConfigError, WeightsError, closest
 
 SUFFIXES = (".safetensors", ".pth")
 
@@ -160,8 +160,14 @@ def load_encoder(network: nn.Module, path: str | Path) -> None:
     encoder's number of bands as smp and timm do it.
 
     Raises:
+        ConfigError: the path is a name of pretrained weights, such as "imagenet".
         WeightsError: the file is missing, cannot be read, or belongs to another encoder.
     """
+    if not is_file(str(path)):
+        raise ConfigError(
+            f"encoder_weights '{path}' is no file; the driver fetches pretrained weights with "
+            "raysearch.models.weights.fetch before a network is built"
+        )
     path = _existing(Path(path))
     encoder: Any = network.encoder
     given = {_canonical(key): value for key, value in _read(path).items()}

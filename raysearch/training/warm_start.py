@@ -1,7 +1,6 @@
 """Begin with the weights of another search's trial, whatever classes it told apart."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from raysearch.config import Task
 from raysearch.errors import RunError
 from raysearch.models import build, encoder_of
-from raysearch.training.trained import load_trained
+from raysearch.training.trained import Trained
 
 # A smaller share of an encoder is another encoder, and the rest of it would begin at random.
 LEAST = 0.9
@@ -23,16 +22,15 @@ class Taken(NamedTuple):
     total: int
 
 
-def start_from(network: nn.Module, spec: dict[str, Any], task: Task, trial: Path) -> Taken:
-    """Copy the weights of a trained trial into a network; return how many of them fitted.
+def start_from(network: nn.Module, spec: dict[str, Any], task: Task, source: Trained) -> Taken:
+    """Copy the weights of a trained network into another; return how many of them fitted.
 
     Where the classes differ, the head is fitted: rows of classes that both know by name are
     copied, and the others keep their own start. So does any other tensor of another shape.
 
     Raises:
-        RunError: no weights can be read, or fewer than nine of ten of the encoder's fit.
+        RunError: fewer than nine of ten of the encoder's fit.
     """
-    source = load_trained(trial)
     own, found = network.state_dict(), source.network.state_dict()
     other = source.task.classes != task.classes
     heads = _by_class(spec, task, own) if other else set()
@@ -43,7 +41,7 @@ def start_from(network: nn.Module, spec: dict[str, Any], task: Task, trial: Path
     if fits < LEAST * len(named):
         many = f"only {fits} of {len(named)}" if fits else "no"
         raise RunError(
-            f"init_from: {many} weights of {trial} ({source.recipe.architecture}) fit this "
+            f"init_from: {many} weights of {source.folder} ({source.recipe.architecture}) fit this "
             "network's encoder; name a trial of the same architecture and sizes"
         )
     with torch.no_grad():

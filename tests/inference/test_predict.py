@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 from raysearch.config import Task
 from raysearch.data import open_data, validation_batches
 from raysearch.inference.files import data_of, find_images, read_picture
-from raysearch.inference.models import load_model
+from raysearch.inference.models import load_model, write_bundle
 from raysearch.inference.outputs import palette
 from raysearch.models import build
 from raysearch.predict import main
@@ -355,6 +355,25 @@ def test_masks_of_a_classification(
     file = photograph(tmp_path / "1.png")
     assert call(dishes, tmp_path / "out", file, "--overlay") == 2
     assert "--overlay: is for masks" in capsys.readouterr().err
+
+
+def test_a_bundle_needs_no_search(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = photograph(tmp_path / "1.png")
+    told: dict[str, Any] = {
+        "members": [{"place": f"trials/{n:04d}/best", "weight": 0.5} for n in (0, 1)],
+        "vote": "average", "tta": ["identity"], "temperature": 1.0, "threshold": None,
+        "postprocessing": {},
+    }  # fmt: skip
+    (run.path / "ensemble.json").write_text(json.dumps(told))
+    assert call(run, tmp_path / "out", file) == 0
+    write_bundle(run.path, tmp_path / "bundle")
+    shutil.rmtree(run.path)
+    asked = [str(tmp_path / "bundle"), str(file), "--output", str(tmp_path / "again")]
+    assert main([*asked, "--device", "cpu"]) == 0
+    assert "2 networks together" in capsys.readouterr().out
+    assert np.array_equal(ids(tmp_path / "out" / "1.png"), ids(tmp_path / "again" / "1.png"))
 
 
 def test_the_search_is_found_by_name(

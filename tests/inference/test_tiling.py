@@ -16,6 +16,7 @@ from raysearch.errors import ConfigError
 from raysearch.inference.models import Model
 from raysearch.inference.tiling import by_rows, segment, windows
 from raysearch.models import Output, build
+from raysearch.models.blocks import SelfAttention
 from raysearch.training.normalisation import Normalisation
 from raysearch.training.trained import Trained
 
@@ -108,14 +109,38 @@ def test_tiles_of_a_convolutional_network_show_no_seams(tta: tuple[str, ...]) ->
     assert (segment(asked, [image], 192)[0] != whole).mean() < 0.01
 
 
-def test_a_network_that_sees_all_has_no_jump_at_tile_borders() -> None:
+def attending(kind: str) -> nn.Module:
+    """A network whose every pixel depends on all of its image."""
+    torch.manual_seed(0)
+    network = build({"type": kind, "width": 4, "depth": 2}, TASK)
+    for module in network.modules():
+        if isinstance(module, SelfAttention):  # Before training it passes its input on.
+            nn.init.constant_(module.scale, 3.0)
+    return network
+
+
+def jump(told: Tensor, borders: Sequence[int]) -> float:
+    """How much larger the largest step between two columns of (K, H, W) is at borders.
+
+    Larger than at other multiples of 32: networks that halve images step there more than between.
+    """
+    steps = (told[..., 1:] - told[..., :-1]).abs().amax((0, 1))
+    inside = [at for at in range(32, told.shape[2], 32) if at not in borders]
+    largest = [float(steps[[at - 1 for at in places]].max()) for places in (borders, inside)]
+    return largest[0] / largest[1]
+
+
+@pytest.mark.parametrize("kind", [None, "se_unet", "self_attention_unet"])
+def test_a_network_that_sees_all_has_no_jump_at_tile_borders(kind: str | None) -> None:
+    """Of an image that grows brighter; tiles that are only laid side by side do jump."""
     image = np.repeat(np.linspace(0, 255, 640).astype(np.uint8)[None], 200, 0)
     image = np.repeat(image[..., None], 3, 2)
-    told = joined(list(by_rows(model(member(Mean())), [image], 128)))[0, 1]
-    steps = (told[:, 1:] - told[:, :-1]).abs().amax(0).numpy()
-    borders = [e for one in windows(640, 128) for e in (one.start - 1, one.stop - 1) if 0 < e < 639]
-    inside = np.delete(steps, [b + near for b in borders for near in (-1, 0, 1) if b + near < 639])
-    assert steps[borders].max() <= 1.5 * inside.max()
+    asked = model(member(attending(kind) if kind else Mean()))
+    told = joined(list(by_rows(asked, [image], 256)))[0]
+    blended = {edge for one in windows(640, 256) for edge in (one.start, one.stop)} - {0, 640}
+    assert jump(told, sorted(blended)) <= 1.2
+    parts = [joined(list(by_rows(asked, [part], WHOLE)))[0] for part in np.split(image, 5, 1)]
+    assert jump(torch.cat(parts, 2), range(128, 640, 128)) > 2
 
 
 @pytest.mark.parametrize("tta", [("identity",), ("identity", "turn_90", "flip_horizontal")])

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raysearch.config import DataConfig
-from raysearch.data import images
+from raysearch.data import images, rasters
 from raysearch.data.samples import Sample
 from raysearch.errors import ConfigError, DataError, closest
+
+# Bands of a TIFF that holds a picture, without alpha.
+COLOURS = {1: ("gray",), 3: ("red", "green", "blue")}
 
 
 class Reader(ABC):
@@ -96,6 +99,24 @@ class Reader(ABC):
             DataError: it is damaged, or has other bands than the study's.
         """
         return images.read(path, data.bands, data.max_pixels)
+
+    @classmethod
+    def rows(cls, path: Path, data: DataConfig) -> rasters.Rows | None:
+        """Return a GeoTIFF of which bands of rows can be read as `picture` reads all of it.
+
+        None where it has to be read at once, as PNG and JPEG have.
+
+        Raises:
+            DataError: it is damaged, or has other bands than the study's.
+        """
+        if not rasters.is_tiff(path):
+            return None
+        header = rasters.header(path, data.max_pixels)
+        plain = tuple(colour for colour in header.colours if colour != "alpha")
+        if header.dtype != np.uint8 or plain != COLOURS.get(data.bands):
+            return None
+        bands = range(1, data.bands + 1)
+        return rasters.by_rows(path, bands, max_pixels=data.max_pixels, declared=False)
 
     @classmethod
     def recognise(cls, folder: Path) -> dict[str, Any] | None:

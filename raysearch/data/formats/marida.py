@@ -10,7 +10,7 @@ that are NaN, the file's own no-data value or 0 in every band are no data.
 """
 
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,14 +125,24 @@ class Format(Reader):
         return self.picture(sample.image, self.data)
 
     @classmethod
-    def picture(cls, path: Path, data: DataConfig) -> NDArray[np.float32]:
+    def picture(
+        cls, path: Path, data: DataConfig, rows: slice | None = None
+    ) -> NDArray[np.float32]:
         count = rasters.count(path)
         if count != BANDS:
             raise DataError(f"{path}: {count} bands, but a MARIDA patch has {BANDS}")
-        whole = rasters.read(path, max_pixels=data.max_pixels).astype(np.float32, copy=False)
+        whole = rasters.read(path, max_pixels=data.max_pixels, rows=rows)
+        whole = whole.astype(np.float32, copy=False)
         whole[(whole == 0).all(axis=2)] = np.nan
         chosen = [band - 1 for band in cls._options(data.options).bands]
         return np.ascontiguousarray(whole[..., chosen])
+
+    @classmethod
+    def rows(cls, path: Path, data: DataConfig) -> rasters.Rows | None:
+        if not rasters.is_tiff(path):
+            return None
+        shape = (*rasters.shape(path, data.max_pixels), data.bands)
+        return rasters.Rows(shape, cls.dtype, partial(cls.picture, path, data))
 
     def target(self, sample: Sample) -> NDArray[np.uint8]:
         ids = self._labels(sample, "cl")

@@ -238,15 +238,16 @@ class Format(Reader):
         header, options = rasters.header(path, data.max_pixels), cls._options(data.options)
         if _as_picture(header, data, options):
             return images.read(path, data.bands, data.max_pixels)
-        bands = options.bands
-        if bands is None and header.count != data.bands:
-            wanted = data.bands
-            raise DataError(
-                f"{path}: {header.count} bands, but data.bands is {wanted}; set data.bands: "
-                f"{header.count}, or pick {wanted} of them with data.options.bands, such as "
-                f"{[min(band, header.count) for band in range(1, wanted + 1)]}"
-            )
-        return rasters.read(path, bands, options.nodata, data.max_pixels)
+        _check_count(path, header, data, options)
+        return rasters.read(path, options.bands, options.nodata, data.max_pixels)
+
+    @classmethod
+    def rows(cls, path: Path, data: DataConfig) -> rasters.Rows | None:
+        header, options = rasters.header(path, data.max_pixels), cls._options(data.options)
+        if _as_picture(header, data, options):
+            return super().rows(path, data)
+        _check_count(path, header, data, options)
+        return rasters.by_rows(path, options.bands, options.nodata, data.max_pixels)
 
     def _check_type(self, path: Path, header: rasters.Header) -> None:
         if self._first is None or header.dtype == self._first[1].dtype:
@@ -356,16 +357,7 @@ def _named(folder: Path, name: str | None, usual: Sequence[str], option: str) ->
 
 
 def _files(place: Path) -> Files:
-    """Return the pictures below a folder by their path without ending."""
-    files: Files = {}
-    for path in sorted(place.rglob("*")):
-        if path.suffix.lower() not in images.ENDINGS or path.name.startswith("."):
-            continue
-        stem = path.relative_to(place).with_suffix("").as_posix()
-        if stem in files:
-            raise DataError(f"{path} and {files[stem].name} have one name; remove one of them")
-        files[stem] = path
-    return files
+    return images.by_stem(place, hidden=False)
 
 
 def _without_ending(name: str) -> str:
@@ -393,6 +385,17 @@ def _as_picture(header: rasters.Header, data: DataConfig, options: Any) -> bool:
     """Whether an image is read as a usual picture: it may be grey, of a palette, or have alpha."""
     plain = options.bands is None and not options.nodata
     return plain and data.bands in images.MODES and _is_picture(header)
+
+
+def _check_count(path: Path, header: rasters.Header, data: DataConfig, options: Any) -> None:
+    if options.bands is not None or header.count == data.bands:
+        return
+    wanted = data.bands
+    raise DataError(
+        f"{path}: {header.count} bands, but data.bands is {wanted}; set data.bands: "
+        f"{header.count}, or pick {wanted} of them with data.options.bands, such as "
+        f"{[min(band, header.count) for band in range(1, wanted + 1)]}"
+    )
 
 
 def _is_picture(header: rasters.Header) -> bool:

@@ -118,19 +118,10 @@ class Format(Reader):
         return None
 
     def _files(self, folder: Path) -> dict[str, Path]:
-        """Return the pictures below a folder by their path without ending."""
         place = self.root / folder
         if not place.is_dir():
             raise DataError(f"{place}: no such folder; a VOC root needs it")
-        files: dict[str, Path] = {}
-        for path in sorted(place.rglob("*")):
-            if path.suffix.lower() not in images.ENDINGS:
-                continue
-            stem = path.relative_to(place).with_suffix("").as_posix()
-            if stem in files:
-                raise DataError(f"{path} and {files[stem].name} have one name; remove one of them")
-            files[stem] = path
-        return files
+        return images.by_stem(place)
 
     def shape(self, sample: Sample) -> tuple[int, int]:
         return images.shape(sample.image, self.data.max_pixels)

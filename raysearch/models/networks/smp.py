@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from raysearch.config import Task, Values
 from raysearch.errors import ConfigError, closest
-from raysearch.models.weights import is_file, load_encoder
+from raysearch.models.weights import load_encoder
 
 TAKEN = {
     "self",
@@ -54,11 +54,6 @@ def build(options: Options, task: Task, channels: int) -> nn.Module:
     network = _construct(decoder, options, task.bands, channels)
     _freeze_unreached(network, options, task.bands)
     if options.encoder_weights is not None:
-        if not is_file(options.encoder_weights):
-            raise ConfigError(
-                f"encoder_weights '{options.encoder_weights}' is no file; the driver fetches "
-                "pretrained weights with raysearch.models.weights.fetch before a network is built"
-            )
         load_encoder(network, options.encoder_weights)
     if options.dropout:
         dropout = nn.Dropout2d(options.dropout)

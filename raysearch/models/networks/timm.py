@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from raysearch.config import Task, Values
 from raysearch.errors import ConfigError
-from raysearch.models.weights import is_file, load_encoder
+from raysearch.models.weights import load_encoder
 
 KIND = "classification"
 
@@ -61,11 +61,6 @@ def build(options: Options, task: Task, channels: int) -> nn.Module:
     encoder = _encoder(options, task.bands)
     network = Classifier(encoder, _head(options, encoder.head_hidden_size, channels))
     if options.encoder_weights is not None:
-        if not is_file(options.encoder_weights):
-            raise ConfigError(
-                f"encoder_weights '{options.encoder_weights}' is no file; the driver fetches "
-                "pretrained weights with raysearch.models.weights.fetch before a network is built"
-            )
         load_encoder(network, options.encoder_weights)
     return network
 

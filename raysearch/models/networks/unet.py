@@ -15,6 +15,8 @@ from raysearch.models.blocks import (
     NoGate,
     TransposedUp,
     UpBlock,
+    initialise,
+    through,
 )
 
 
@@ -43,7 +45,6 @@ class UNet(nn.Module):
             DoubleConvolution(before, after, options.dropout if level >= deepest else 0.0)
             for level, (before, after) in enumerate(zip([bands, *widths], widths, strict=False))
         )
-        self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList(
             UpBlock(
                 width,
@@ -53,27 +54,12 @@ class UNet(nn.Module):
             for width in reversed(widths[:-1])
         )
         self.head = nn.Conv2d(options.width, channels, 1)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, bands, h, w), h and w multiples of 2 ** depth, give (N, channels, h, w)."""
-        skips: list[Tensor] = []
-        features = images
-        for level, block in enumerate(self.encoder):
-            features = block(self.pool(features) if level else features)
-            skips.append(features)
-        for block, skip in zip(self.up, reversed(skips[:-1]), strict=True):
-            features = block(features, skip)
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(through(images, self.encoder, self.up))
         return logits
-
-
-def _initialise(module: nn.Module) -> None:
-    """He initialisation (https://arxiv.org/abs/1502.01852) of the convolutions before a ReLU."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def build(options: Options, task: Task, channels: int) -> nn.Module:
