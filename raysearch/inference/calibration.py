@@ -42,6 +42,27 @@ def calibration_error(probabilities: Tensor, target: Tensor) -> float:
     return error.item()
 
 
+def reliability(probabilities: Tensor, target: Tensor) -> list[list[float]]:
+    """Return a row for each of the bins of `calibration_error` that any rows fall into.
+
+    Args:
+        probabilities: (P, K).
+        target: (P,).
+
+    Returns:
+        Mean probability of the likeliest class, share of the rows where it is right, and share of
+        all rows.
+    """
+    sure, likeliest = probabilities.max(1)
+    bins = (sure * BINS).ceil().long().clamp(1, BINS) - 1
+    count = torch.bincount(bins, minlength=BINS).double()
+    right = torch.bincount(bins, (likeliest == target).double(), BINS)
+    total = torch.bincount(bins, sure.double(), BINS)
+    rows = torch.stack([total / count, right / count, count / max(1, len(sure))], 1)
+    found: list[list[float]] = rows[count > 0].tolist()
+    return found
+
+
 def best_temperature(at: Callable[[float], Tensor], target: Tensor) -> float:
     """Return the temperature of the least negative log-likelihood.
 

@@ -1,18 +1,22 @@
 """Choose a model on validation images: members, vote, views, temperature, post-processing.
 
-Nothing is kept that does not help there, and nothing here sees a test image.
+Nothing is kept that does not help there, and nothing here sees a test image. The more is compared
+on few images, the more of what seems to help does so by chance: `Chosen.tried` counts it.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from raysearch.config import Objective, Task
 from raysearch.data import Data
+from raysearch.data.batch import as_tensor
 from raysearch.inference.calibration import held_out_gain
 from raysearch.inference.compare import (
     Asked,
@@ -21,22 +25,28 @@ from raysearch.inference.compare import (
     Source,
     Stored,
     measure,
+    measure_masks,
     sample,
     target_of,
 )
-from raysearch.inference.models import Model
-from raysearch.inference.postprocess import CHOICES
+from raysearch.inference.models import Model, view
+from raysearch.inference.postprocess import STAGES, How, described
 from raysearch.inference.probabilities import Probabilities
+from raysearch.inference.scratch import Scratch
 from raysearch.inference.selection import Limits, Scorer, Selection, select
-from raysearch.inference.tta import IDENTITY, SETS
+from raysearch.inference.tta import IDENTITY, SETS, Views, cost
 from raysearch.training.trained import Trained, load_trained
 
 SPLIT = "val"
 SINGLE, ENSEMBLE, TTA = "single", "ensemble", " + TTA"
 MODEL = "model"
 VALUES = 2**24  # Logits that the temperature is fitted to.
+PIXELS = 2**14  # Of an image, about, that members are compared on.
 
 Say = Callable[[str], None]
+Viewing = tuple[str, ...]
+PLAIN: Viewing = (IDENTITY,)
+Name = TypeVar("Name", str, Viewing)
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,8 @@ class Chosen:
             post-processing; the TTA is the best that was tried, also where it does not help.
         validation: of each row, and of `model`.
         tried: for each decision the objective of each choice; of the temperature, the gain in
-            negative log-likelihood.
+            negative log-likelihood; under "compared" how many choices each decision was among, and
+            on how many images.
         diversity: mean disagreement of two members.
     """
 
@@ -79,13 +90,19 @@ def choose(
     limits: Limits,
     device: torch.device,
     say: Say = lambda text: None,
+    views: Views | None = None,
 ) -> Chosen:
     """Choose among candidates whose answers on validation images are on disk.
 
+    Args:
+        views: what is tried beside the fixed sets of views; nothing, unless it says so.
+
     Raises:
-        ConfigError: no candidate is within the limits.
+        ConfigError: no candidate is within the limits, or a scale makes no sense.
     """
-    return _Chooser(found, data, task, measurable(objective, task), limits, device, say).choose()
+    objective = measurable(objective, task)
+    views = views or Views()
+    return _Chooser(found, data, task, objective, limits, device, say, views).choose()
 
 
 class _Chooser:
@@ -100,8 +117,9 @@ class _Chooser:
         limits: Limits,
         device: torch.device,
         say: Say,
+        views: Views,
     ) -> None:
-        self.found, self.data, self.task = found, data, task
+        self.found, self.data, self.task, self.views = found, data, task, views
         self.objective, self.limits, self.device, self.say = objective, limits, device, say
         self.of_place = {one.candidate.place: one for one in found}
         self.loaded: dict[Path, Trained] = {}
@@ -113,16 +131,16 @@ class _Chooser:
         selection = select(scorer, self.objective, self.limits)
         single, ensemble = self._members(selection)
         self.say("trying test-time augmentation")
-        source = Sampled(Asked(self.data, self.device), self.data, ensemble)
-        rows, validation, name = self._views(single, ensemble, source)
-        kept, before = rows[name], self._value(validation[name])
-        temperature = self._temperature(kept, source)
+        alone, together = self._with_views(single, ensemble, self._sets(single, ensemble))
+        rows, validation = _rows(alone, together)
+        values = {name: self._value(validation[name]) for name in rows if name.startswith(ENSEMBLE)}
+        name = self._best(values) or ENSEMBLE
+        temperature = self._temperature(rows[name], together.source)
         self.say("trying post-processing")
-        model, measured = self._finished(replace(kept, temperature=temperature))
-        if self._worse(measured, before):
-            model, measured = self._finished(kept)
+        model, measured = self._finished(rows[name], temperature, self._value(validation[name]))
         self.tried["temperature"]["kept"] = model.temperature
-        numbers = [self._number(member.place) for member in ensemble.members]
+        self.tried["compared"] = self._compared()
+        numbers = [self._number(member.place) for member in rows[ENSEMBLE].members]
         return Chosen(
             self.objective,
             model,
@@ -149,41 +167,80 @@ class _Chooser:
                 models |= {
                     name: several,
                     f"{name}: average": replace(several, weights=equal),
+                    f"{name}: by score": replace(several, weights=self._by_score(several)),
+                    f"{name}: confidence": replace(several, vote="confidence"),
                     f"{name}: majority": replace(several, vote="majority"),
                 }
-        values = self._compare("members", models, Stored(self.of_place, self.data, SPLIT))
+        source = Stored(self.of_place, self.data, SPLIT, self._step())
+        values = self._compare("members", models, source)
         best_name = self._best({k: v for k, v in values.items() if k != SINGLE})
         if best_name is None or self.objective.better(values[SINGLE], values[best_name]):
             return single, single
         return single, models[best_name]
 
-    def _views(
-        self, single: Model, ensemble: Model, source: Source
-    ) -> tuple[dict[str, Model], dict[str, Measured], str]:
-        """Return the rows to compare, what they are worth, and the ensemble's row that is better.
+    def _step(self) -> int:
+        """Return how far apart the pixels lie that members are compared on."""
+        pixels = [math.prod(self.data.cache.shape(at)) for at in self.data.indices(SPLIT)]
+        mean = sum(pixels) / len(pixels) if self.task.segments else 1
+        return max(1, math.isqrt(round(mean / PIXELS)))
 
-        Each set of views that the limits allow is tried.
+    def _by_score(self, model: Model) -> tuple[float, ...]:
+        """Return weights that are proportional to what each member is worth alone."""
+        alone = [self._alone(self.of_place[member.place]) for member in model.members]
+        worth = [max(value, 0.0) if math.isfinite(value) else 0.0 for value in alone]
+        return tuple(one / sum(worth) for one in worth) if sum(worth) else model.weights
+
+    def _sets(self, *models: Model) -> list[Viewing]:
+        """Return the sets of views that every network can be asked about."""
+        members = {member.place: member for model in models for member in model.members}.values()
+        turned = all(member.recipe.quarter_turns for member in members)
+        image = as_tensor(self.data.cache.image(self.data.indices(SPLIT)[0]))
+        coloured = self.task.bands == 3 and image.dtype == torch.uint8
+        sets = self.views.sets(turned, coloured)
+        extra = {name for views in sets[len(SETS) :] for name in views}
+        refused = {
+            name for name in extra if not all(_answers(member, image, name) for member in members)
+        }
+        if refused:
+            self.say(f"left out, as a network takes no such size: {', '.join(sorted(refused))}")
+        return [views for views in sets if not refused & set(views)]
+
+    def _with_views(
+        self, single: Model, ensemble: Model, sets: Sequence[Viewing]
+    ) -> tuple["_Viewed", "_Viewed"]:
+        """Return the best single and the ensemble, each in the sets of views that are tried.
+
+        Those that the limits allow are tried on the best single; on the ensemble, which costs more,
+        those that did not harm it there, or the least harmful. Where the ensemble turns out worse
+        than the single, both are the single.
         """
-        tried: dict[str, Model] = {}
-        for base, model in ((SINGLE, single), (ENSEMBLE, ensemble)):
-            members = [self.of_place[member.place] for member in model.members]
-            fit = [views for views in SETS if self.limits.allow(members, len(views))]
-            tried[base] = model
-            tried |= {f"{base}: {', '.join(views)}": replace(model, tta=views) for views in fit}
-        found = measure(tried, self.data, SPLIT, source)
-        values = {name: self._value(one) for name, one in found.items()}
-        self.tried["tta"] = values
-        rows, validation = {}, {}
-        for base in (SINGLE, ENSEMBLE):
-            rows[base], validation[base] = tried[base], found[base]
-            best = self._best({k: v for k, v in values.items() if k.startswith(f"{base}: ")})
-            if best is not None:
-                rows[base + TTA], validation[base + TTA] = tried[best], found[best]
-        with_views = validation.get(ENSEMBLE + TTA)
-        helps = with_views is not None and self.objective.better(
-            self._value(with_views), values[ENSEMBLE]
-        )
-        return rows, validation, ENSEMBLE + TTA if helps else ENSEMBLE
+        self.tried["tta"] = {}
+        asked = Asked(self.data, self.device)
+        alone = self._viewed(SINGLE, single, sets, asked)
+        if ensemble is single:
+            return alone, alone
+        values = {views: self._value(one) for views, one in alone.measured.items()}
+        plain = values.pop(PLAIN)
+        harmless = [
+            views for views, value in values.items() if not self.objective.better(plain, value)
+        ]
+        least = self._best(values)
+        together = self._viewed(ENSEMBLE, ensemble, harmless or ([least] if least else []), asked)
+        worse = self._worse(together.measured[PLAIN], plain)
+        return alone, alone if worse else together
+
+    def _viewed(self, base: str, model: Model, sets: Sequence[Viewing], asked: Asked) -> "_Viewed":
+        members = [self.of_place[member.place] for member in model.members]
+        fit = [PLAIN, *(views for views in sets if self.limits.allow(members, cost(views)))]
+        models = {", ".join(views): replace(model, tta=views) for views in fit}
+        source = Sampled(asked, self.data, model, fit)
+        found = measure(models, self.data, SPLIT, source)
+        for name, one in found.items():
+            named = base if models[name].tta == PLAIN else f"{base}: {name}"
+            self.tried["tta"][named] = self._value(one)
+        measured = {models[name].tta: one for name, one in found.items()}
+        best = self._best({v: self._value(one) for v, one in measured.items() if v != PLAIN})
+        return _Viewed(model, measured, source, best)
 
     def _temperature(self, model: Model, source: "Sampled") -> float:
         """Return the temperature that helps images which it was not fitted to, or 1."""
@@ -196,36 +253,79 @@ class _Chooser:
                 weight * warm.answer({v: logits[m.place, v][rows] for v in model.tta})
                 for m, weight in zip(model.members, model.weights, strict=True)
             ]
-            return torch.stack(said).sum(0)
+            return warm.settled(torch.stack(said).sum(0))
 
-        if model.vote != "average" or not len(truth):
+        if model.vote == "majority" or not len(truth):
             self.tried["temperature"] = {}
             return 1.0
         temperature, gain = held_out_gain(at, truth, group)
         self.tried["temperature"] = {"fitted": temperature, "gain": gain}
         return temperature if gain > 0 else 1.0
 
-    def _finished(self, model: Model) -> tuple[Model, Measured]:
-        """Return the model with its threshold and the post-processing that helps it, if any."""
+    def _finished(self, kept: Model, temperature: float, before: float) -> tuple[Model, Measured]:
+        """Return the model with its threshold, its temperature and what cleaning helps it.
+
+        The temperature is given up where the figure would suffer by it. The networks are asked
+        once (of two classes, once more for the threshold); masks are cleaned from the disk.
+        """
+        plain = {"warm": replace(kept, temperature=temperature)}
+        if temperature != 1:
+            plain["kept"] = kept
         asked = Asked(self.data, self.device)
         if self.task.binary:
-            model = _with_threshold(model, measure({"": model}, self.data, SPLIT, asked)[""])
-        choices = CHOICES if self.task.segments else CHOICES[:1]
-        models = {_text(how): replace(model, postprocessing=how) for how in choices}
-        found = measure(models, self.data, SPLIT, asked)
-        values = {name: self._value(one) for name, one in found.items()}
-        self.tried["postprocessing"] = values
-        best = self._best(values) or _text({})
-        return models[best], found[best]
+            found = measure(plain, self.data, SPLIT, asked)
+            plain = {name: _with_threshold(one, found[name]) for name, one in plain.items()}
+        masks = {name: Scratch(self.found[0].path.parent, np.uint8) for name in plain}
+
+        def keep(name: str, classes: Tensor) -> None:
+            if self.task.segments:
+                masks[name].add([classes.cpu().numpy()])
+
+        found = measure(plain, self.data, SPLIT, asked, keep)
+        for name, model in plain.items():
+            finished = self._cleaned(model, found[name], masks[name])
+            if not self._worse(finished[1], before):
+                break
+        return finished
+
+    def _cleaned(self, model: Model, plain: Measured, masks: Scratch) -> tuple[Model, Measured]:
+        """Return the model with the post-processing that helps it, stage after stage."""
+        self.tried["postprocessing"] = {}
+        if not self.task.segments:
+            return model, plain
+
+        def measured(how: How) -> Measured:
+            shapes = (self.data.cache.shape(index) for index in self.data.indices(SPLIT))
+            kept = (masks.read(at, shape) for at, shape in enumerate(shapes))
+            cleaning = replace(model, postprocessing=how)
+            return measure_masks(cleaning, plain, kept, self.data, SPLIT)
+
+        # A two-class model's figures are otherwise those of its likeliest classes.
+        as_it_is = measured({}) if self.task.binary else plain
+        best, value = (model, plain), self._value(as_it_is)
+        self.tried["postprocessing"][described({})] = value
+        for stage in STAGES:
+            before = best[0].postprocessing
+            for step in stage:
+                how = {**before, **step}
+                found = measured(how)
+                self.tried["postprocessing"][described(how)] = self._value(found)
+                if self.objective.better(self._value(found), value):
+                    best, value = (replace(model, postprocessing=how), found), self._value(found)
+        return best
+
+    def _compared(self) -> dict[str, float]:
+        told = {name: len(self.tried[name]) for name in ("members", "tta", "postprocessing")}
+        return {"candidates": len(self.found), **told, "images": len(self.data.indices(SPLIT))}
 
     def _compare(self, what: str, models: Mapping[str, Model], source: Source) -> dict[str, float]:
         found = measure(models, self.data, SPLIT, source)
         self.tried[what] = {name: self._value(one) for name, one in found.items()}
         return self.tried[what]
 
-    def _best(self, values: Mapping[str, float]) -> str | None:
+    def _best(self, values: Mapping[Name, float]) -> Name | None:
         """Return the name of the best value, of equal ones the first."""
-        best: str | None = None
+        best: Name | None = None
         for name, value in values.items():
             if self.objective.better(value, None if best is None else values[best]):
                 best = name
@@ -255,29 +355,50 @@ class _Chooser:
         return [one.candidate.place for one in self.found].index(place)
 
 
+@dataclass(frozen=True)
+class _Viewed:
+    """A model in several sets of views, what it is worth in each, and the best set of several."""
+
+    model: Model
+    measured: dict[Viewing, Measured]
+    source: "Sampled"
+    best: Viewing | None
+
+
+def _rows(alone: _Viewed, together: _Viewed) -> tuple[dict[str, Model], dict[str, Measured]]:
+    """Return the models to compare, with and without test-time augmentation, and their worth."""
+    rows, worth = {}, {}
+    for base, viewed in ((SINGLE, alone), (ENSEMBLE, together)):
+        for name, views in ((base, PLAIN), (base + TTA, viewed.best)):
+            if views is not None:
+                rows[name] = replace(viewed.model, tta=views)
+                worth[name] = viewed.measured[views]
+    return rows, worth
+
+
 class Sampled:
     """Passes logits on, and keeps some of those of a model's members, evenly spaced."""
 
-    def __init__(self, source: Asked, data: Data, model: Model) -> None:
-        self.source, self.data, self.model = source, data, model
+    def __init__(self, source: Asked, data: Data, model: Model, sets: Sequence[Viewing]) -> None:
+        self.source, self.data, self.step = source, data, source.step
+        self.task = task = model.task
         self.kept: dict[tuple[Path, str], Rows] = {}
         self.targets: dict[int, Tensor] = {}
-        views = {name for names in SETS for name in names} | {IDENTITY}
-        each = model.task.num_classes * len(model.members) * len(views)
+        views = {name for names in sets for name in names}
+        each = task.num_classes * len(model.members) * len(views)
         images = max(1, len(data.indices(SPLIT)))
-        self.pixels = max(1, VALUES // (each * images)) if model.task.segments else 1
+        self.pixels = max(1, VALUES // (each * images)) if task.segments else 1
         self.most = images * self.pixels
 
     def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
         logits = self.source(member, name, indices)
-        if member.place in {one.place for one in self.model.members}:
-            ignored = self.model.task.ignore_index
-            rows, truth = sample(logits.cpu(), target_of(self.data, indices), self.pixels, ignored)
-            pair = member.place, name
-            if pair not in self.kept:
-                self.kept[pair] = Rows(self.most, self.model.task.num_classes)
-            self.kept[pair].add(rows)
-            self.targets[indices[0]] = truth.clone()
+        ignored = self.task.ignore_index
+        rows, truth = sample(logits.cpu(), target_of(self.data, indices), self.pixels, ignored)
+        pair = member.place, name
+        if pair not in self.kept:
+            self.kept[pair] = Rows(self.most, self.task.num_classes)
+        self.kept[pair].add(rows)
+        self.targets[indices[0]] = truth.clone()
         return logits
 
     def per_image(self, model: Model) -> float | None:
@@ -301,5 +422,10 @@ def _with_threshold(model: Model, measured: Measured) -> Model:
     return replace(model, threshold=measured.metrics.get("threshold"))
 
 
-def _text(how: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {share:g}" for name, share in how.items()) or "none"
+def _answers(member: Trained, image: Tensor, name: str) -> bool:
+    """Whether a network can be asked about a view: some take images of one size only."""
+    try:
+        view(member, image[None], name)
+    except (AssertionError, RuntimeError, ValueError):
+        return False
+    return True

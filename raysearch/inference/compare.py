@@ -2,8 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
@@ -16,10 +16,15 @@ from torch.nn.functional import one_hot
 
 from raysearch.data import Data
 from raysearch.data.batch import as_tensor
-from raysearch.inference.calibration import calibration_error, negative_log_likelihood
+from raysearch.inference.calibration import (
+    calibration_error,
+    negative_log_likelihood,
+    reliability,
+)
 from raysearch.inference.models import Model, view
+from raysearch.inference.postprocess import postprocess
 from raysearch.inference.probabilities import Probabilities, as_logits
-from raysearch.inference.tallies import Tallies
+from raysearch.inference.tallies import Tallies, confusions
 from raysearch.inference.tta import IDENTITY
 from raysearch.training.metrics import build_metrics
 from raysearch.training.trained import Trained
@@ -29,7 +34,13 @@ BATCH = 32  # Of classified images.
 
 
 class Source(Protocol):
-    """Where answers come from."""
+    """Where answers come from.
+
+    Attributes:
+        step: of masks, every so manyth row and column is answered, from the middle of the first.
+    """
+
+    step: int
 
     def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
         """Return a member's logits (N, K, ...) of a view of the images at places in the cache.
@@ -46,13 +57,15 @@ class Measured:
     """What a model is worth on one split.
 
     Attributes:
-        metrics: as in training; of a model without a threshold, at the one of the best F1.
+        metrics: as in training; of a model without a threshold, at the one of the best F1; of one
+            that cleans masks, those of its masks.
         tallies: by image, for intervals; of a two-class model, at its threshold.
         confusion: (K, K), rows true classes.
         calibration_error, nll: expected calibration error and negative log-likelihood, of evenly
             spaced pixels.
         seconds_per_image: of reading nothing, preparing the image and asking every member about
             every view; None where answers came from the disk.
+        reliability: see `raysearch.inference.calibration.reliability`, of the same pixels.
     """
 
     metrics: dict[str, float]
@@ -61,13 +74,14 @@ class Measured:
     calibration_error: float
     nll: float
     seconds_per_image: float | None
+    reliability: list[list[float]] = field(default_factory=list)
 
 
 class Asked:
     """Logits from the networks themselves, and how long each took."""
 
     def __init__(self, data: Data, device: torch.device) -> None:
-        self.data, self.device = data, device
+        self.data, self.device, self.step = data, device, 1
         self.seconds: dict[tuple[Path, str], list[float]] = defaultdict(list)
 
     def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
@@ -89,15 +103,18 @@ class Asked:
 class Stored:
     """Logits from the disk, of images as they are."""
 
-    def __init__(self, found: Mapping[Path, Probabilities], data: Data, split: str) -> None:
-        self.found = found
+    def __init__(
+        self, found: Mapping[Path, Probabilities], data: Data, split: str, step: int = 1
+    ) -> None:
+        self.found, self.step = found, step
         self.positions = {index: at for at, index in enumerate(data.indices(split))}
 
     def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
         if name != IDENTITY:
             raise ValueError(f"{name} is not kept on disk")
         found = self.found[member.place]
-        return as_logits(torch.cat([found.image(self.positions[index]) for index in indices]))
+        images = [found.image(self.positions[index], self.step) for index in indices]
+        return as_logits(torch.cat(images))
 
     def per_image(self, model: Model) -> None:
         return None
@@ -105,11 +122,18 @@ class Stored:
 
 @torch.inference_mode()
 def measure(
-    models: Mapping[str, Model], data: Data, split: str, source: Source
+    models: Mapping[str, Model],
+    data: Data,
+    split: str,
+    source: Source,
+    seen: Callable[[str, Tensor], None] = lambda name, classes: None,
 ) -> dict[str, Measured]:
     """Measure models that share members: each member is asked once about each view of an image.
 
     Memory holds the answers of one image, or of a batch of classified ones.
+
+    Args:
+        seen: is told each model's class ids, int64 (1, H, W) or (N,), in the order of the split.
     """
     meters = {name: _Meter(model, len(data.indices(split))) for name, model in models.items()}
     groups: dict[Any, list[str]] = defaultdict(list)
@@ -117,18 +141,41 @@ def measure(
         groups[_mixing(model)].append(name)
     asked = [models[names[0]] for names in groups.values()]
     for indices in _batches(data, split):
-        target = target_of(data, indices)
+        target = target_of(data, indices, source.step)
         for names, said in zip(groups.values(), _mix(asked, indices, source), strict=True):
             for name in names:
-                meters[name].update(said, target.to(said.device))
+                seen(name, meters[name].update(said, target.to(said.device)))
     return {name: m.measured(source.per_image(m.model)) for name, m in meters.items()}
 
 
-def target_of(data: Data, indices: Sequence[int]) -> Tensor:
-    """Return the class ids of images, int64 (N,), or of one image's pixels, (1, H, W)."""
+def measure_masks(
+    model: Model, plain: Measured, masks: Iterable[NDArray[np.uint8]], data: Data, split: str
+) -> Measured:
+    """Measure a model that cleans masks, from those that it is known to give before: no network is
+    asked again.
+
+    Args:
+        plain: what the model is worth without post-processing; its probabilities are the same.
+        masks: (H, W) of each image of the split, not cleaned.
+    """
+    meter = _Meter(model, 0)
+    for mask, index in zip(masks, data.indices(split), strict=True):
+        cleaned = torch.from_numpy(postprocess(mask, model.postprocessing))
+        meter.count(cleaned.long()[None], target_of(data, [index]))
+    metrics, confusion = meter.metrics.compute(), meter.metrics.total().numpy()
+    return replace(plain, metrics=metrics, tallies=meter.tallies, confusion=confusion)
+
+
+def target_of(data: Data, indices: Sequence[int], step: int = 1) -> Tensor:
+    """Return the class ids of images, int64 (N,), or of one image's pixels, (1, H, W).
+
+    Args:
+        step: see `Source`.
+    """
     if not data.cache.segmented:
         return torch.tensor([data.cache.label(index) for index in indices])
-    return torch.from_numpy(np.stack([data.cache.mask(index) for index in indices])).long()
+    masks = [data.cache.mask(index)[step // 2 :: step, step // 2 :: step] for index in indices]
+    return torch.from_numpy(np.stack(masks)).long()
 
 
 def _batches(data: Data, split: str) -> list[tuple[int, ...]]:
@@ -150,18 +197,24 @@ def _mix(models: Sequence[Model], indices: Sequence[int], source: Source) -> lis
         asking = [m for m in models if place in {one.place for one in m.members}]
         names = dict.fromkeys(name for model in asking for name in model.tta)
         logits = {name: source(member, name, indices) for name in names}
-        answers: dict[Any, Tensor] = {}
+        softened: dict[Any, Tensor] = {}
+        says: dict[Any, Tensor] = {}
         for at, model in enumerate(models):
             for own, weight in zip(model.members, model.weights, strict=True):
                 if own.place != place:
                     continue
+                for name in model.tta:
+                    if (name, model.temperature) not in softened:
+                        softened[name, model.temperature] = model.softened(logits[name])
                 how = (model.vote, model.tta, model.temperature)
-                if how not in answers:
-                    answers[how] = model.answer(logits)
+                if how not in says:
+                    views = {name: softened[name, model.temperature] for name in model.tta}
+                    says[how] = model.say(views)
                 before = sums[at]
-                added = weight * answers[how]
+                added = weight * says[how]
                 sums[at] = added if before is None else before.add_(added)
-    return [one for one in sums if one is not None]
+    totals = [one for one in sums if one is not None]
+    return [model.settled(total) for model, total in zip(models, totals, strict=True)]
 
 
 class _Meter:
@@ -175,24 +228,33 @@ class _Meter:
         self.said = Rows(images * self.pixels, self.task.num_classes)
         self.truth = Rows(images * self.pixels)
 
-    def update(self, said: Tensor, target: Tensor) -> None:
-        """Count images: probabilities (N, K, ...) and the truth (N, ...)."""
+    def update(self, said: Tensor, target: Tensor) -> Tensor:
+        """Count images, probabilities (N, K, ...) and the truth (N, ...); return the class ids."""
         pixels, truth = sample(said, target, self.pixels, self.task.ignore_index)
         self.said.add(pixels)
         self.truth.add(truth)
-        logits = as_logits(self._cleaned(said))
+        classes = self.model.classes(said)
+        if self.task.segments and (self.model.postprocessing or not self.task.binary):
+            self.count(classes, target)
+        else:
+            self._count_probabilities(said, target)
+        return classes
+
+    def count(self, classes: Tensor, target: Tensor) -> None:
+        """Count masks (N, H, W) of class ids that are decided already."""
+        if self.task.binary:
+            self._count_probabilities(one_hot(classes, 2).movedim(-1, 1).float(), target)
+            return
+        for one, truth in zip(classes.split(1), target, strict=True):
+            (counts,) = confusions(one, truth, self.task.num_classes, self.task.ignore_index)
+            self.metrics.confusion += counts.cpu()
+            self.tallies.count(counts)
+
+    def _count_probabilities(self, said: Tensor, target: Tensor) -> None:
+        logits = as_logits(said)
         self.metrics.update(logits, target)
         for one, truth in zip(logits.split(1), target, strict=True):
             self.tallies.update(one, truth)
-
-    def _cleaned(self, said: Tensor) -> Tensor:
-        """Be certain of the classes that post-processing has changed."""
-        if not self.model.postprocessing:
-            return said
-        before = replace(self.model, postprocessing={}).classes(said)
-        after = self.model.classes(said)
-        sure = one_hot(after, self.task.num_classes).movedim(-1, 1).to(said.dtype)
-        return torch.where((before != after).unsqueeze(1), sure, said)
 
     def measured(self, seconds: float | None) -> Measured:
         said, truth = self.said.values(), self.truth.values().long()
@@ -203,6 +265,7 @@ class _Meter:
             calibration_error(said, truth),
             negative_log_likelihood(said, truth),
             seconds,
+            reliability(said, truth),
         )
 
 

@@ -1,12 +1,13 @@
 """One or several trained networks as a single model: whole images in, probabilities out."""
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import relpath
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from raysearch.data.resize import fitted
 from raysearch.data.validation import prepared
 from raysearch.errors import ConfigError, RunError, closest
 from raysearch.inference.postprocess import postprocess
-from raysearch.inference.tta import IDENTITY, TRANSFORMS
+from raysearch.inference.tta import IDENTITY, transform
 from raysearch.study import load_study
 from raysearch.training.checkpoint import BEST
 from raysearch.training.metrics import BINS
@@ -28,7 +29,8 @@ from raysearch.training.trained import Trained, load_trained
 
 ENSEMBLE, STUDY = "ensemble.json", "study.yaml"
 
-Vote = Literal["average", "majority"]
+Vote = Literal["average", "majority", "confidence"]
+LEAST_CERTAIN = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,9 @@ class Model:
     Attributes:
         weights: of each member; they sum to 1.
         vote: "average" takes the mean of the members' probabilities; "majority" the share of the
-            members (by weight) whose likeliest class it is.
-        tta: names of `raysearch.inference.tta.TRANSFORMS` that are averaged over.
+            members (by weight) whose likeliest class it is; "confidence" that mean, in which each
+            member also counts by its certainty there, 1 - entropy / log K, at each pixel anew.
+        tta: names of views, see `raysearch.inference.tta.transform`, that are averaged over.
         temperature: what logits are divided by (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
         threshold: least probability of the positive class of a two-class segmentation; None takes
             the likeliest class.
@@ -59,9 +62,10 @@ class Model:
             raise ConfigError(f"{len(self.members)} members have {len(self.weights)} weights")
         if len({(member.task.kind, member.task.classes) for member in self.members}) > 1:
             raise ConfigError("members of an ensemble must tell the same classes apart")
+        if self.vote not in (votes := get_args(Vote)):
+            raise ConfigError(f"vote: '{self.vote}' is unknown. {closest(self.vote, votes)}")
         for name in self.tta:
-            if name not in TRANSFORMS:
-                raise ConfigError(f"tta: '{name}' is unknown. {closest(name, TRANSFORMS)}")
+            transform(name)
 
     @property
     def task(self) -> Task:
@@ -81,15 +85,34 @@ class Model:
             added = weight * self.answer(logits)
             total = added if total is None else total.add_(added)
         assert total is not None
-        return total
+        return self.settled(total)
 
     def answer(self, logits: Mapping[str, Tensor]) -> Tensor:
-        """Return one member's say, (N, K, ...): its probabilities, or its vote."""
-        views = [(logits[name].float() / self.temperature).softmax(1) for name in self.tta]
-        mean = views[0] if len(views) == 1 else torch.stack(views).mean(0)
-        if self.vote == "average":
-            return mean
-        return torch.zeros_like(mean).scatter_(1, mean.max(1, keepdim=True).indices, 1.0)
+        """Return one member's say, (N, K, ...): its probabilities, or its vote.
+
+        The say of all, each times its weight, is added up and then `settled`.
+        """
+        return self.say({name: self.softened(logits[name]) for name in self.tta})
+
+    def softened(self, logits: Tensor) -> Tensor:
+        """Return the probabilities of one view."""
+        return (logits.float() / self.temperature).softmax(1)
+
+    def say(self, views: Mapping[str, Tensor]) -> Tensor:
+        """Return one member's say from its probabilities in each view."""
+        mean = views[self.tta[0]]
+        if len(self.tta) > 1:
+            mean = mean.clone()
+            for name in self.tta[1:]:
+                mean += views[name]
+            mean /= len(self.tta)
+        if self.vote == "majority":
+            return torch.zeros_like(mean).scatter_(1, mean.max(1, keepdim=True).indices, 1.0)
+        return mean * certainty(mean) if self.vote == "confidence" else mean
+
+    def settled(self, total: Tensor) -> Tensor:
+        """Return the members' weighted sum as probabilities: by confidence it has any sum."""
+        return total / total.sum(1, keepdim=True) if self.vote == "confidence" else total
 
     def classes(self, probabilities: Tensor) -> Tensor:
         """Return class ids, int64 (N, h, w) or (N,), on the same device."""
@@ -105,49 +128,69 @@ class Model:
         return torch.from_numpy(cleaned).long().to(ids.device)
 
 
+def certainty(probabilities: Tensor) -> Tensor:
+    """Return 1 - entropy / log K of (N, K, ...) as (N, 1, ...): 1 where sure, all but 0 where no
+    class is likelier than another."""
+    entropy = torch.special.entr(probabilities).sum(1, keepdim=True)
+    return (1 - entropy / math.log(probabilities.shape[1])).clamp_min(LEAST_CERTAIN)
+
+
 def view(trained: Trained, images: Tensor | Sequence[Tensor], name: str) -> Tensor:
     """Return logits at native size of images in another position, turned back.
 
     Args:
         images: (C, h, w) each; of one size where pixels are classified.
     """
-    transform = TRANSFORMS[name]
-    changed = [transform.apply(image) for image in images]
-    logits = native_logits(trained, changed)
-    return transform.undo(logits) if trained.task.segments else logits
+    change = transform(name)
+    changed = [change.apply(image) for image in images]
+    logits = native_logits(trained, changed, change.scale)
+    return change.undo(logits) if trained.task.segments else logits
 
 
-def native_logits(trained: Trained, images: Tensor | Sequence[Tensor]) -> Tensor:
+def native_logits(
+    trained: Trained, images: Tensor | Sequence[Tensor], scale: float = 1.0
+) -> Tensor:
     """Return logits (N, K, h, w) or (N, K) of whole images, prepared as in validation.
 
     Masks are found at the recipe's image_size, and brought to the images' own size.
 
     Args:
         images: (N, C, h, w) as stored: uint8 or float32.
+        scale: see `network_logits`.
     """
-    logits = network_logits(trained, images)
+    logits = network_logits(trained, images, scale)
     shape = images[0].shape[-2:]
     if not trained.task.segments or logits.shape[-2:] == shape:
         return logits
     return interpolate(logits, shape, mode="bilinear", align_corners=False)
 
 
-def network_logits(trained: Trained, images: Tensor | Sequence[Tensor]) -> Tensor:
+def network_logits(
+    trained: Trained, images: Tensor | Sequence[Tensor], scale: float = 1.0
+) -> Tensor:
     """Return logits (N, K, h', w') at the size that the network sees images in, or (N, K).
 
     Args:
         images: (N, C, h, w) as stored: uint8 or float32.
+        scale: the factor by which that size is greater than in validation.
     """
     device = trained.normalise.scale.device
     assert isinstance(device, torch.device)
     size = trained.recipe.image_size
     arrays = [image.movedim(0, -1).cpu().numpy() for image in images]
     if not trained.task.segments:
-        squares = [as_tensor(for_evaluation(array, size or SIZE)) for array in arrays]
+        side = round(scale * (size or SIZE))
+        squares = [as_tensor(for_evaluation(array, side)) for array in arrays]
         return trained.logits(torch.stack(squares).to(device))
-    height, width = fitted(images[0].shape[-2:], size)
+    height, width = seen_size(trained, images[0].shape[-2:], scale)
     asked = torch.stack([as_tensor(prepared(array, (height, width))) for array in arrays])
     return trained.logits(asked.to(device))[..., :height, :width]
+
+
+def seen_size(trained: Trained, shape: Sequence[int], scale: float = 1.0) -> tuple[int, int]:
+    """Return the height and width at which a network sees an image to segment, (h, w) as stored."""
+    height, width = fitted(shape, trained.recipe.image_size)
+    return max(1, round(scale * height)), max(1, round(scale * width))
 
 
 def load_model(path: Path, device: torch.device | None = None) -> Model:

@@ -7,28 +7,26 @@ averages the weights, because one that wins by luck is seldom taken where others
 """
 
 import math
-import tempfile
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from raysearch.config import Objective, Task
 from raysearch.data import Data
 from raysearch.errors import ConfigError
 from raysearch.inference.probabilities import Probabilities, as_logits
+from raysearch.inference.scratch import Scratch
+from raysearch.inference.tallies import confusions
 from raysearch.training.metrics import Metrics, build_metrics
 
-# Of each image's probabilities, so many values are looked at, on a regular grid.
-VALUES = 2**16
-BLOCK = 8
+# Of an image's probabilities, so many values are looked at on average, on a regular grid.
+VALUES = 2**15
+BLOCK = 16
 ROUNDS, PATIENCE = 12, 3
 BAGS, SEED = 6, 0
 
@@ -49,8 +47,11 @@ class Limits:
     milliseconds: float | None = None
     gigabytes: float | None = None
 
-    def allow(self, members: Sequence[Probabilities], views: int = 1) -> bool:
-        """Whether these may answer together, each asked about so many views of an image."""
+    def allow(self, members: Sequence[Probabilities], views: float = 1.0) -> bool:
+        """Whether these may answer together, each asked about so many views of an image.
+
+        A view at another scale counts by its area, see `raysearch.inference.tta.cost`.
+        """
         time = 1000 * views * sum(one.seconds_per_image for one in members)
         size = sum(one.candidate.size for one in members) / 1e9
         return (
@@ -111,6 +112,13 @@ class Scorer:
         return [one.compute().get(self.metric, math.nan) for one in metrics]
 
     def _count(self, metrics: Sequence[Metrics], means: Tensor, target: Tensor) -> None:
+        if not self.task.binary and self.metric != "top5":
+            found = means.max(1 if self.task.segments else 2).indices
+            ignored = self.task.ignore_index if self.task.segments else None
+            tables = confusions(found, target, self.task.num_classes, ignored)
+            for one, counts in zip(metrics, tables, strict=True):
+                one.confusion += counts
+            return
         # Only a threshold asks for more than the order of the classes.
         logits = as_logits(means) if self.task.binary else means
         for one, mean in zip(metrics, logits, strict=True):
@@ -133,22 +141,24 @@ class Scorer:
                 labels
             )
         position = positions[0]
-        step = self._step(position)
+        step = self._step
         mask = self.data.cache.mask(self.indices[position])[step // 2 :: step, step // 2 :: step]
         said = self._grids.read(position, (len(self.found), self.task.num_classes, *mask.shape))
         return torch.from_numpy(said[list(used)].astype(np.float32)), torch.from_numpy(mask.copy())
 
-    def _step(self, position: int) -> int:
-        """Return how far the points of an image's grid lie apart."""
-        return max(1, math.ceil(math.sqrt(math.prod(self.found[0].shapes[position]) / VALUES)))
+    @cached_property
+    def _step(self) -> int:
+        """How far the points of the grid lie apart: the same in all images, whose pixels count
+        alike."""
+        mean = np.mean([math.prod(shape) for shape in self.found[0].shapes])
+        return max(1, math.ceil(math.sqrt(mean / VALUES)))
 
     @cached_property
-    def _grids(self) -> "_Grids":
+    def _grids(self) -> Scratch:
         """Every image's grid of all candidates, so that only that is read again each round."""
-        grids = _Grids(self.found[0].path.parent)
+        grids = Scratch(self.found[0].path.parent, np.float16)
         for position in range(len(self.indices)):
-            step = self._step(position)
-            grids.add(one.image(position, step).numpy() for one in self.found)
+            grids.add(one.image(position, self._step).numpy() for one in self.found)
         return grids
 
     def disagreement(self, members: Sequence[int]) -> float:
@@ -165,24 +175,6 @@ class Scorer:
             for one, two in pairs:
                 differs += ((classes[one] != classes[two]) & known).sum().item()
         return differs / max(1, total)
-
-
-class _Grids:
-    """Arrays in a file without a name, which is gone with the process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        weakref.finalize(self, self.file.close)
-        self.begins: list[int] = []
-
-    def add(self, parts: Iterable[NDArray[np.float32]]) -> None:
-        self.begins.append(self.file.tell())
-        for part in parts:
-            self.file.write(part.astype(np.float16).tobytes())
-
-    def read(self, number: int, shape: Sequence[int]) -> NDArray[np.float16]:
-        self.file.seek(self.begins[number])
-        return np.frombuffer(self.file.read(2 * math.prod(shape)), np.float16).reshape(shape)
 
 
 def select(

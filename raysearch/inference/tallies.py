@@ -54,6 +54,13 @@ class Tallies:
             row.append((best == target).any().double().cpu().numpy().reshape(1, 1))
         self.rows.append(np.concatenate([part.ravel() for part in row]))
 
+    def count(self, confusion: Tensor) -> None:
+        """Count one mask, whose classes are decided, by its confusion matrix, rows true classes."""
+        parts = [confusion.diagonal(), confusion.sum(1), confusion.sum(0)]
+        counts = torch.stack(parts).double().cpu().numpy()
+        both = [counts] if self.threshold is None else [counts, counts[:, 1:]]
+        self.rows.append(np.concatenate([part.ravel() for part in both]))
+
     def _found(self, logits: Tensor) -> Tensor:
         """Whether each pixel of logits (2, H, W) counts as positive, to the metrics' thousandth."""
         assert self.threshold is not None
@@ -129,6 +136,22 @@ class Tallies:
         if self.threshold is not None:
             whole |= _positive(*sums[:, width : width + 3].T)
         return whole | _named(task, iou)
+
+
+def confusions(found: Tensor, target: Tensor, classes: int, ignore_index: int | None) -> Tensor:
+    """Return the confusion matrices (A, K, K), rows true classes, of several answers at once.
+
+    Args:
+        found: class ids, int64 (A, ...).
+        target: class ids (...), of which ignored ones are left out.
+    """
+    truth = target.flatten().long()
+    pairs = truth * classes + found.flatten(1)
+    if ignore_index is not None:
+        pairs = pairs[:, truth != ignore_index]
+    pairs = pairs + classes**2 * torch.arange(len(pairs), device=pairs.device)[:, None]
+    counts = torch.bincount(pairs.flatten(), minlength=classes**2 * len(pairs))
+    return counts.view(-1, classes, classes)
 
 
 def _counts(predicted: Tensor, target: Tensor, classes: int) -> Floats:

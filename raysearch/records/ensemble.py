@@ -18,12 +18,15 @@ from raysearch.inference.models import ENSEMBLE as FILE
 from raysearch.inference.models import Model, describe_model, named
 from raysearch.inference.probabilities import Candidate, Map, Probabilities, candidates, compute_all
 from raysearch.inference.selection import Limits
+from raysearch.inference.tta import Views
 from raysearch.records.evaluation import FEW_CLASSES, cache_folder, data_root, openings
 from raysearch.records.files import read_json, write_json
 from raysearch.records.run_folder import RunFolder
+from raysearch.records.suspects import write_suspects
 from raysearch.study import load_study
 from raysearch.training.device import find_device
 
+OF_ENSEMBLES = ("calibration_error", "nll", "reliability")
 ROWS = (SINGLE, SINGLE + TTA, ENSEMBLE, ENSEMBLE + TTA, MODEL)
 
 Say = Callable[[str], None]
@@ -38,12 +41,14 @@ def ensemble_run(
     say: Say = lambda text: None,
     others: Sequence[RunFolder] = (),
     how: Map = map,
+    views: Views | None = None,
 ) -> dict[str, Any]:
     """Choose a search's ensemble on validation images; return what ensemble.json says of it.
 
     Args:
         others: searches over the same images, split alike, whose trials are candidates too.
         how: see `raysearch.inference.probabilities.compute_all`.
+        views: see `raysearch.inference.choose.choose`.
         test: measure it on the test split too, which is one more opening of it; without effect
             where the search has kept none aside.
         command: as it was typed.
@@ -66,7 +71,9 @@ def ensemble_run(
         answers[one.candidate.place] = one
         say(f"trial {one.candidate.trial}: {len(answers)} of {len(wanted)}")
     found = [answers[candidate.place] for candidate in wanted]
-    chosen = choose(found, opened, study.what, study.objective, limits, device, say)
+    say("comparing labels with what trials agree on")
+    suspects = write_suspects(run, found, opened, study)
+    chosen = choose(found, opened, study.what, study.objective, limits, device, say, views)
     told = {
         "run": run.name,
         "when": time.time(),
@@ -76,6 +83,7 @@ def ensemble_run(
         "data_digest": opened.digest,
         **describe_model(chosen.model, run.path),
         **_of_validation(chosen, found, run.path),
+        "suspects": len(suspects),
         "test": None,
     }
     if test and info.get("splits") != "official" and opened.indices("test"):
@@ -192,7 +200,7 @@ def _count_opening(
         **{key: told[key] for key in ("data", "data_digest", "device", "command", "when")},
         "file": run.test_file.name,
         "images": len(data.indices("test")),
-        **{key: value for key, value in row.items() if key not in ("calibration_error", "nll")},
+        **{key: value for key, value in row.items() if key not in OF_ENSEMBLES},
         "validation": {k: v for k, v in validation.metrics.items() if k in headline},
     }
     write_json(run.test_file, (before or first) | opening)
@@ -205,6 +213,7 @@ def figures(measured: Measured) -> dict[str, Any]:
         "metrics": measured.metrics,
         "calibration_error": measured.calibration_error,
         "nll": measured.nll,
+        "reliability": measured.reliability,
         "seconds_per_image": measured.seconds_per_image,
     }
 

@@ -14,11 +14,13 @@ from rich.markup import escape
 from raysearch import cluster
 from raysearch.cluster import Slots
 from raysearch.config import DataConfig
+from raysearch.inference.models import ENSEMBLE as FILE
 from raysearch.inference.probabilities import Candidate, Probabilities
 from raysearch.inference.selection import Limits
 from raysearch.inference.tta import Views
 from raysearch.records.ensemble import ensemble_run
 from raysearch.records.evaluation import cache_folder, data_root
+from raysearch.records.files import write_json
 from raysearch.records.registry import publish
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import make_console
@@ -60,6 +62,7 @@ def make_ensemble(
     with make_console(stderr=True).status("telling MLflow"):
         said = publish(run)
     if said:
+        write_json(run.path / FILE, told | {"registered": said})
         console.print(f"\n{escape(said)}", soft_wrap=True)
     return told
 

@@ -53,7 +53,7 @@ def test_the_report_asks_for_nothing_and_complains_of_nothing(quiet: Any, page: 
     assert "miou on validation images" in quiet.find_element("css selector", ".card.main").text
     heads = {one.text for one in quiet.find_elements("tag name", "h2")}
     assert {
-        "Trials", "How they learned", "Speed and miou", "Classes", "Predictions of the best trial",
+        "Trials", "How they learned", "Classes", "Predictions of the best trial",
         "Labels to look at again", "Data", "Environment and repetition",
     } <= heads  # fmt: skip
     for link in quiet.find_elements("css selector", "nav a"):

@@ -10,6 +10,7 @@ from raysearch.inference.calibration import (
     golden_section,
     held_out_gain,
     negative_log_likelihood,
+    reliability,
 )
 
 
@@ -47,6 +48,19 @@ def test_calibration_error_by_hand() -> None:
     said = torch.tensor([[0.8, 0.2]]).repeat(4, 1)
     assert calibration_error(said, torch.tensor([0, 0, 1, 1])) == pytest.approx(0.3)
     assert calibration_error(said[:0], torch.zeros(0, dtype=torch.long)) == 0.0
+
+
+def test_reliability_by_hand() -> None:
+    """Three answers of 0.8, two of them right, and one of 0.95, which is."""
+    said = torch.tensor([[0.8, 0.2], [0.2, 0.8], [0.8, 0.2], [0.95, 0.05]])
+    low, high = reliability(said, torch.tensor([0, 1, 1, 0]))
+    assert low == pytest.approx([0.8, 2 / 3, 0.75])
+    assert high == pytest.approx([0.95, 1.0, 0.25])
+    assert reliability(said[:0], torch.zeros(0, dtype=torch.long)) == []
+    random = torch.rand(500, 4, generator=torch.manual_seed(0)).softmax(1)
+    target = torch.randint(0, 4, (500,), generator=torch.manual_seed(1))
+    error = sum(share * abs(sure - right) for sure, right, share in reliability(random, target))
+    assert error == pytest.approx(calibration_error(random, target), abs=1e-4)
 
 
 def test_a_class_that_was_ruled_out_costs_much_but_not_everything() -> None:

@@ -1,11 +1,14 @@
 """Models that are chosen on validation images, and what they are measured by."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from raysearch.config import Objective, Study
 from raysearch.data import Data, open_data
@@ -15,15 +18,17 @@ from raysearch.inference.choose import MODEL, choose, measurable
 from raysearch.inference.compare import Asked, Stored, measure
 from raysearch.inference.evaluation import evaluate
 from raysearch.inference.models import Model, load_model
+from raysearch.inference.postprocess import STAGES, described
 from raysearch.inference.probabilities import Probabilities, candidates, compute_all
 from raysearch.inference.selection import Limits
+from raysearch.inference.tta import Views
 from raysearch.models import build
 from raysearch.records.run_folder import RunFolder
 from raysearch.study import load_study
 from raysearch.training import checkpoint
 from raysearch.training.history import append_epoch
 from raysearch.training.normalisation import Normalisation
-from raysearch.training.trained import description, load_trained
+from raysearch.training.trained import Trained, description, load_trained
 from tests.data.voc_miniature import write_lists, write_root
 from tests.inference.conftest import NETWORK, searched, tiny, trained
 from tests.records.fakes import common
@@ -63,7 +68,13 @@ def test_nothing_that_is_chosen_is_worse(run: RunFolder, data: Data, study: Stud
     assert value["single"] == pytest.approx(max(one.metrics["miou"] for one in found))
     assert value["ensemble"] >= value["single"] - 1e-3
     assert value[MODEL] >= value["ensemble"] - 1e-9
-    assert set(chosen.tried) == {"members", "tta", "temperature", "postprocessing"}
+    assert set(chosen.tried) == {"members", "tta", "temperature", "postprocessing", "compared"}
+    votes = {name.partition(": ")[2] for name in chosen.tried["members"]}
+    assert votes <= {"", "average", "by score", "confidence", "majority"}
+    told = chosen.tried["compared"]
+    assert (told["candidates"], told["images"]) == (5, 3)
+    assert told["tta"] == len(chosen.tried["tta"])
+    assert told["postprocessing"] == 1 + sum(len(stage) for stage in STAGES)
     assert sum(chosen.model.weights) == pytest.approx(1)
     assert len({member.folder for member in chosen.model.members}) == len(chosen.model.members)
 
@@ -75,6 +86,90 @@ def test_views_that_cost_too_much_are_not_tried(run: RunFolder, data: Data, stud
     assert not any("turn_180" in name for name in told.tried["tta"])
     with pytest.raises(ConfigError, match="no trial is within the limits"):
         choose(found, data, study.what, study.objective, Limits(milliseconds=5.0), CPU)
+
+
+def test_views_on_request_are_tried_beside_the_fixed_ones(
+    run: RunFolder, data: Data, study: Study
+) -> None:
+    found = [replace(one, seconds_per_image=0.01) for one in asked(run, data)]
+    views = Views(scales=(0.5, 2.0), draws=2, seed=1)
+    told = choose(found, data, study.what, study.objective, Limits(), CPU, views=views)
+    fixed = choose(found, data, study.what, study.objective, Limits(), CPU)
+    drawn = views.sets(coloured=True)[-1]
+    new = {f"single: {', '.join(one)}" for one in views.sets(coloured=True)[3:]}
+    assert told.tried["tta"].keys() - fixed.tried["tta"].keys() >= new
+    assert f"single: {', '.join(drawn)}" in new
+    assert max(told.tried["tta"].values()) >= max(fixed.tried["tta"].values())
+    again = choose(found, data, study.what, study.objective, Limits(), CPU, views=views)
+    assert again.tried == told.tried
+    narrow = Limits(milliseconds=40.0)  # Twice the scale costs four times, half of it a quarter.
+    cheap = choose(found, data, study.what, study.objective, narrow, CPU, views=views)
+    assert not any("scale_2" in name for name in cheap.tried["tta"])
+    assert any("flip_vertical" in name for name in cheap.tried["tta"])
+    half = Views(scales=(0.5,))
+    cheap = choose(found, data, study.what, study.objective, narrow, CPU, views=half)
+    assert "single: identity, scale_0.5" in cheap.tried["tta"]
+
+
+def test_a_network_of_one_size_is_not_asked_about_scales(
+    run: RunFolder, data: Data, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_one_size(trained: Trained, images: Tensor) -> Tensor:
+        assert images.shape[-1] <= 32, "only 32 x 32"
+        return whole(trained, images)
+
+    whole = Trained.logits
+    monkeypatch.setattr(Trained, "logits", of_one_size)
+    said: list[str] = []
+    told = choose(
+        asked(run, data)[:1], data, study.what, study.objective, Limits(), CPU, said.append,
+        Views(scales=(2.0,)),
+    )  # fmt: skip
+    assert not any("scale" in name for name in told.tried["tta"])
+    assert "left out, as a network takes no such size: flip_horizontal+scale_2, scale_2" in said
+
+
+def test_cleaning_is_chosen_without_asking_networks_again(
+    run: RunFolder, data: Data, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What helps is kept, and its figures are those of the model itself."""
+    times: list[str] = []
+
+    def counted(self: Asked, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
+        times.append(name)
+        return plain(self, member, name, indices)
+
+    plain = Asked.__call__
+    monkeypatch.setattr(Asked, "__call__", counted)
+    chosen = choose(asked(run, data), data, study.what, study.objective, Limits(), CPU)
+    model = chosen.model
+    places = {m.place for m in (*chosen.rows["single"].members, *chosen.rows["ensemble"].members)}
+    assert len(times) <= 3 * (6 * (1 + len(places)) + len(model.members) * len(model.tta))
+    assert model.postprocessing, "random networks are full of specks"
+    live = measure({"": model}, data, "val", Asked(data, CPU))[""]
+    told = chosen.validation[MODEL]
+    assert live.metrics == pytest.approx(told.metrics)
+    assert (live.confusion == told.confusion).all()
+    assert live.nll == pytest.approx(told.nll)
+    assert live.tallies.bootstrap() == told.tallies.bootstrap()
+    values = chosen.tried["postprocessing"]
+    assert max(values.values()) == pytest.approx(told.metrics["miou"])
+    assert values["none"] < values[described(model.postprocessing)]
+
+
+def test_members_are_compared_on_evenly_spaced_pixels(run: RunFolder, data: Data) -> None:
+    model = load_model(run.trial_folder(0))
+    of_place = {one.candidate.place: one for one in asked(run, data)}
+    coarse = measure({"": model}, data, "val", Stored(of_place, data, "val", step=2))[""]
+    table = torch.zeros(3, 3, dtype=torch.long)
+    for index in data.indices("val"):
+        ids = model.classes(model.probabilities(as_tensor(data.cache.image(index))[None]))[0]
+        mask = torch.from_numpy(data.cache.mask(index).copy()).long()
+        mask, ids = mask[1::2, 1::2], ids[1::2, 1::2]
+        known = mask != 255
+        table += torch.bincount(mask[known] * 3 + ids[known], minlength=9).view(3, 3)
+    assert np.abs(coarse.confusion - table.numpy()).sum() <= 4  # Of answers in float16.
+    assert coarse.confusion.sum() == table.sum()
 
 
 def test_what_does_not_help_is_left_out(run: RunFolder, data: Data, study: Study) -> None:
@@ -166,6 +261,9 @@ def test_a_two_class_model_has_its_threshold_from_validation(tmp_path: Path) -> 
         assert model.threshold is not None
         assert 0 < model.threshold < 1
     found = measure({"": chosen.model}, opened_data, "val", Asked(opened_data, CPU))[""]
+    assert found.metrics["positive_iou"] == pytest.approx(
+        chosen.validation[MODEL].metrics["positive_iou"]
+    )
     assert found.metrics["f1"] == pytest.approx(chosen.validation[MODEL].metrics["f1"])
     assert "f1" in found.tallies.bootstrap()
 

@@ -14,8 +14,7 @@ from raysearch.data import Data, open_data, validation_batches
 from raysearch.data.batch import as_tensor
 from raysearch.errors import ConfigError, RunError
 from raysearch.inference.models import Model, describe_model, load_model, write_bundle
-from raysearch.inference.postprocess import postprocess
-from raysearch.inference.tta import TRANSFORMS
+from raysearch.inference.tiling import by_rows as tiled
 from raysearch.records.run_folder import RunFolder
 from raysearch.study import load_study
 from raysearch.training.trained import load_trained
@@ -62,12 +61,31 @@ def test_temperature_flattens(run: RunFolder, data: Data) -> None:
     torch.testing.assert_close(flat, (sharp.log() / 4).softmax(1))
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
-def test_every_transform_is_taken_back(name: str) -> None:
-    images = torch.arange(24).view(1, 2, 3, 4)
-    there = TRANSFORMS[name].apply(images)
-    assert torch.equal(TRANSFORMS[name].undo(there), images)
-    assert name == "identity" or there.shape != images.shape or not torch.equal(there, images)
+def test_by_confidence_who_is_sure_counts_more(run: RunFolder, data: Data) -> None:
+    """Each member's weight times 1 - entropy / log K, pixel by pixel, to a sum of 1."""
+    one, two = (load_trained(run.trial_folder(number)) for number in (0, 1))
+    images = raw(data, 0)
+    alone = [Model((m,), (1.0,)).probabilities(images).double().numpy() for m in (one, two)]
+    sure = [1 + (said * np.log(said)).sum(1, keepdims=True) / np.log(3) for said in alone]
+    total = 0.75 * sure[0] * alone[0] + 0.25 * sure[1] * alone[1]
+    expected = total / (0.75 * sure[0] + 0.25 * sure[1])
+    model = Model((one, two), (0.75, 0.25), vote="confidence")
+    found = model.probabilities(images)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(expected - 0.75 * alone[0] - 0.25 * alone[1]).max() > 1e-4
+    by_rows = torch.cat([rows for _, rows in tiled(model, [data.cache.image(0)])], dim=2)
+    torch.testing.assert_close(by_rows, found, atol=1e-5, rtol=0)
+    single = Model((one,), (1.0,), vote="confidence").probabilities(images)
+    np.testing.assert_allclose(single, alone[0], atol=1e-5)
+
+
+def test_members_that_know_nothing_have_a_say(run: RunFolder, data: Data) -> None:
+    """No certainty at all is no division by 0."""
+    one = load_trained(run.trial_folder(0))
+    for parameter in one.network.parameters():
+        parameter.data.zero_()
+    said = Model((one,), (1.0,), vote="confidence").probabilities(raw(data, 0))
+    torch.testing.assert_close(said, torch.full_like(said, 1 / 3))
 
 
 def test_a_turned_image_has_a_turned_answer(run: RunFolder, data: Data) -> None:
@@ -118,20 +136,5 @@ def test_what_is_no_model_is_refused(run: RunFolder) -> None:
         Model((one,), (0.5, 0.5))
     with pytest.raises(ConfigError, match="Did you mean 'turn_90'"):
         Model((one,), (1.0,), tta=("turn90",))
-
-
-def test_small_regions_take_the_class_around_them() -> None:
-    mask = np.zeros((20, 20), np.uint8)
-    mask[4:14, 4:14] = 1
-    mask[8, 8] = 0  # A hole in the region.
-    mask[6, 6] = 2  # A speck in it.
-    mask[17, 17] = 2  # A speck in the background.
-    mask[0, 0] = 0
-    cleaned = postprocess(mask, {"small_regions": 0.01, "holes": 0.01})
-    expected = np.zeros((20, 20), np.uint8)
-    expected[4:14, 4:14] = 1
-    assert np.array_equal(cleaned, expected)
-    assert np.array_equal(postprocess(mask, {}), mask)
-    assert mask[8, 8] == 0
-    with pytest.raises(ConfigError, match="Did you mean 'holes'"):
-        postprocess(mask, {"hole": 0.1})
+    with pytest.raises(ConfigError, match="Did you mean 'average'"):
+        Model((one,), (1.0,), vote="averaged")  # type: ignore[arg-type]

@@ -216,3 +216,19 @@ def test_large_images_are_looked_at_on_a_grid(
     assert said.shape[2:] == target.shape
     assert said[0].numel() <= 1200
     assert thinned([(1, 1)])[0] == pytest.approx(whole, abs=0.1)
+
+
+def test_pixels_count_alike_in_images_of_all_sizes(
+    tmp_path: Path, data: Data, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small image has fewer points of the grid, as it has fewer pixels of the metric."""
+    found = noisy(tmp_path, data, 1, 0)
+    monkeypatch.setattr(selection, "VALUES", 600)
+    scorer = Scorer(found, data, "val", study.what, "miou")
+    shares = []
+    for position, index in enumerate(data.indices("val")):
+        points = scorer._said(range(position, position + 1), [0])[1].numel()
+        shares.append(points / data.cache.mask(index).size)
+    assert len({data.cache.shape(index) for index in data.indices("val")}) > 1
+    assert max(shares) < 0.2
+    assert max(shares) / min(shares) == pytest.approx(1, abs=0.25)

@@ -275,9 +275,11 @@ def test_a_classification_and_an_ensemble_are_reported(tmp_path: Path) -> None:
     better = {**row, "metrics": {"top1": 0.25}, "nll": 0.9}
     rows = {"single": row, "ensemble": better, "model": better}
     told = {
-        "members": [{"trial": 0, "weight": 1.0}], "vote": "average", "tta": ["identity"],
+        "members": [{"trial": 0, "run": None, "weight": 0.5}] * 2, "vote": "average",
+        "tta": ["identity"],
         "temperature": 1.0, "threshold": None, "postprocessing": {}, "validation": rows,
-        "test": {"rows": rows, "minus_single": {"ensemble": {"top1": [-0.01, 0.1]}}},
+        "test": {"images": 150, "opened": 1, "rows": rows,
+                 "minus_single": {"ensemble": {"top1": [-0.01, 0.1]}}},
     }  # fmt: skip
     (run.path / "ensemble.json").write_text(json.dumps(told))
     known = read_known(run)
@@ -291,6 +293,138 @@ def test_a_classification_and_an_ensemble_are_reported(tmp_path: Path) -> None:
     assert "What mattered" in page.words
     worst_first = tables.class_rows(known, None)
     assert [row.name for row in worst_first[:2]] == ["dish <0>", "dish <1>"]
+
+
+def ensembled(run: RunFolder, **changes: Any) -> None:
+    """An ensemble of two trials whose post-processing changes scores and no probability."""
+    scores = {"miou": 0.5, "iou/cheetah": 0.6, "iou/lion": 0.2}
+    single = {"metrics": {"miou": 0.4}, "intervals": {"miou": [0.3, 0.5]}, "drop": {"miou": 0.0},
+              "calibration_error": 0.05, "nll": 1.0, "seconds_per_image": 0.01,
+              "reliability": [[0.5, 0.6, 0.4], [0.9, 0.8, 0.6]], "confusion": None}  # fmt: skip
+    both = {**single, "metrics": {"miou": 0.45}, "nll": 0.9}
+    model = {**both, "metrics": scores, "intervals": {"miou": [0.4, 0.6], "iou/lion": [0.1, 0.3]},
+             "confusion": COUNTS.tolist()}  # fmt: skip
+    rows = {"single": single, "ensemble": both, "model": model}
+    against = {"ensemble": {"miou": [-0.01, 0.1]}, "model": {"miou": [0.05, 0.15]}}
+    members = [{"trial": n, "run": None, "place": "", "weight": 0.5} for n in (0, 1)]
+    told = {
+        "members": members, "vote": "average", "tta": ["identity"], "temperature": 1.5,
+        "threshold": None, "postprocessing": {"holes": 0.01}, "validation": rows,
+        "command": "python -m raysearch.ensemble animals", "diversity": 0.2,
+        "test": {"images": 150, "opened": 1, "openings": [], "rows": rows,
+                 "minus_single": against},
+    }  # fmt: skip
+    (run.path / "ensemble.json").write_text(json.dumps(told | changes))
+
+
+def test_the_model_that_is_used_gives_the_figure(searched: RunFolder) -> None:
+    opened(searched)
+    ensembled(searched)
+    known = read_known(searched)
+    told = headline(known)
+    assert (told.value, told.label, told.sure) == ("0.500", "miou on test images", True)
+    assert told.beside.startswith("the ensemble of 2 trials: 95 % interval 0.400 to 0.600")
+    words = together.verdict(known)
+    assert "+0.100 against the single best (paired 95 % interval +0.050 to +0.150)" in words
+    assert [row[0] for row in together.steps(known).rows] == ["single", "ensemble", "model"]
+    cheetah, lion = tables.class_rows(known, COUNTS)[1:]
+    assert lion.model_test == "0.200 (0.10 to 0.30)"
+    assert (cheetah.model, cheetah.start, cheetah.gain) == ("0.600", "0.311", "+0.289")
+    rows, where = together.reliabilities(known)
+    assert list(rows) == [
+        "single: error 0.050", "ensemble: error 0.050", "model (temperature 1.5): error 0.050",
+    ]  # fmt: skip
+    assert where == "test"
+    page = Parts(write_report(searched).read_text())
+    for text in ("Calibration", "the ensemble of 2 trials, on test", words, "gain over it"):
+        assert text in page.words, text
+
+
+def test_an_ensemble_without_a_test_figure_says_so(small: RunFolder) -> None:
+    ensembled(small, test=None)
+    known = read_known(small)
+    assert headline(known).label == "miou on validation images"
+    assert any("no test figure" in words for words in headline(known).cautions)
+    assert together.verdict(known) == ""
+    assert together.reliabilities(known)[1] == "validation"
+    write_report(small)
+
+
+def test_predictions_of_the_model_are_shown_where_they_were_kept(small: RunFolder) -> None:
+    add_predictions(small, 1)
+    ensembled(small)
+    assert "Predictions of the best trial" in write_report(small).read_text()
+    (small.path / "ensemble").mkdir()
+    kept = small.trial_folder(1) / "predictions.npz"
+    kept.rename(small.path / "ensemble" / kept.name)
+    assert "Predictions of the ensemble of 2 trials" in write_report(small).read_text()
+
+
+@pytest.fixture
+def small(run: RunFolder) -> RunFolder:
+    """One trial and no journal: a page that takes no time to draw."""
+    add_trial(run, 1, 0.6, architecture="resnet")
+    return run
+
+
+def suspected(run: RunFolder, count: int, **changes: Any) -> None:
+    folder = run.path / "label_suspects"
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for rank in range(1, count + 1):
+        Image.new("RGB", (64, 16), "teal").save(folder / f"{rank:03d}.jpg")
+        rows.append(
+            {"image": f"<{rank}>.jpg", "label": "lion", "said": "cheetah", "pixels": 70,
+             "confidence": 0.8, "agreement": 1.0, "picture": f"label_suspects/{rank:03d}.jpg"}
+        )  # fmt: skip
+    told = {"images": 96, "trials": ["0", "1"], "unknown": [], "suspects": rows}
+    (run.path / "label_suspects.json").write_text(json.dumps(told | changes))
+
+
+def test_suspects_are_shown_with_their_pictures(small: RunFolder) -> None:
+    assert 'id="labels"' not in write_report(small).read_text()
+    suspected(small, 14)
+    text = write_report(small).read_text()
+    page = Parts(text)
+    assert "14 regions" in page.words
+    assert "<12>.jpg" in page.words
+    assert "<13>.jpg" not in page.words
+    assert "labelled lion, 70 pixels; 100% of the trials say cheetah (80% sure)" in page.words
+    assert "label_suspects.csv" in page.words
+    assert text.count("data:image/jpeg") >= 12
+
+
+def test_labels_that_nobody_can_judge_are_not_called_right(small: RunFolder) -> None:
+    suspected(small, 0, unknown=["lion"])
+    words = Parts(write_report(small).read_text()).words
+    assert "not all could be judged" in words
+    assert "Labels of lion were not judged" in words
+    suspected(small, 0, trials=[])
+    assert "Fewer than two trials" in Parts(write_report(small).read_text()).words
+
+
+def test_what_was_trained_again_is_told(small: RunFolder) -> None:
+    spread = {"n": 2, "mean": 0.41, "std": 0.02, "min": 0.4, "max": 0.43}
+    finalist = {"trial": 1, "architecture": "resnet", "searched": 0.466, **spread}
+    (small.path / "finalists.json").write_text(json.dumps({"finalists": [finalist]}))
+    without = {"technique": "mixup", **spread, "gain": {"mean": 0.031, "std": None}}
+    ablation = {"champion": {"trial": 1, **spread}, "techniques": [without], "seeds": [0]}
+    (small.path / "ablation.json").write_text(json.dumps(ablation))
+    words = Parts(write_report(small).read_text()).words
+    assert "0.466 0.410 0.020" in " ".join(words.split())
+    assert "mixup 0.410 +0.031" in " ".join(words.split())
+    assert "One seed each" in words
+
+
+def test_a_row_of_panels_is_never_a_single_one(searched: RunFolder) -> None:
+    """Matplotlib cannot lay out one panel with a bar beside it."""
+    compared = comparison(searched.journal)
+    assert compared is not None
+    assert len(knobs.slice_plots(compared, "miou", [])) == 1
+    for trial in compared.study.get_trials(deepcopy=False):
+        trial.params.pop("architecture", None)
+        trial.distributions.pop("architecture", None)
+    assert len(knobs.slice_plots(compared, "miou", [])) == 1
 
 
 def test_findings_of_the_data_are_shown(searched: RunFolder) -> None:

@@ -4,7 +4,7 @@ import struct
 import tempfile
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -137,6 +137,27 @@ def draw_speeds(told: Sequence[Speed], objective: Objective, path: Path) -> Path
         )  # fmt: skip
     axes.margins(x=0.09, y=0.12)
     drawn.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    return save(drawn, path)
+
+
+def draw_reliability(rows: Mapping[str, Sequence[Sequence[float]]], path: Path) -> Path:
+    """Draw how often answers are right over how sure they are; what is honest lies on the diagonal.
+
+    Args:
+        rows: bins as `raysearch.inference.calibration.reliability` returns them, by their titles.
+    """
+    drawn = figure(5.6, 4.4)
+    axes = drawn.subplots()
+    tidy(axes, "", "probability of the likeliest class", "share that is right")
+    axes.plot([0, 1], [0, 1], color=QUIET, lw=1.0, ls=":", label="as sure as right")
+    for (title, bins), colour in zip(rows.items(), LINES, strict=False):
+        sure, right, share = zip(*bins, strict=True)
+        axes.plot(sure, right, color=colour, lw=1.3, label=title)
+        axes.scatter(sure, right, s=[6 + 150 * part for part in share], color=colour, lw=0)
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left", frameon=False, fontsize=8)
     return save(drawn, path)
 
 

@@ -1,19 +1,21 @@
-"""The best trial's kept predictions, from right to wrong."""
+"""The model's kept predictions, or else the best trial's, from right to wrong."""
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from raysearch.records.gallery import read_answers, read_panels
+from raysearch.records.gallery import ENSEMBLE_FOLDER, read_answers, read_panels
 from raysearch.records.predictions import Answer, Panel, in_a_row, three_bands
 from raysearch.records.report.known import Known
 from raysearch.records.style import class_colours
+from raysearch.training.probe import FILE
 
 EACH = 4
 QUALITY = 88
@@ -45,11 +47,20 @@ class Gallery:
     kept: int
 
 
+def has_model(known: Known) -> bool:
+    """Whether the ensemble's predictions of the same images were kept."""
+    return known.ensemble is not None and _kept(known).is_file()
+
+
+def _kept(known: Known) -> Path:
+    return known.run.path / ENSEMBLE_FOLDER / FILE
+
+
 def gallery(known: Known) -> Gallery | None:
-    """Return the gallery of the best trial; None where it kept no predictions."""
+    """Return the gallery of the model or of the best trial; None where none was kept."""
     if known.best is None:
         return None
-    path = known.run.trial_folder(known.best.number) / "predictions.npz"
+    path = _kept(known) if has_model(known) else known.run.trial_folder(known.best.number) / FILE
     if known.study.what.segments:
         return _of_panels(known, read_panels(path))
     return _of_answers(known, read_answers(path))

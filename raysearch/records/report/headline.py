@@ -1,5 +1,6 @@
 """What a search found, and how sure that is, in sentences."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raysearch.records.goals import expectations, places
@@ -46,17 +47,27 @@ def headline(known: Known) -> Headline:
 def _figure(known: Known) -> tuple[str, str, str, bool]:
     if known.best is None:
         return "-", known.metric, "no trial has a value yet", False
+    model, split = known.model, (known.ensemble or {}).get("test") or {}
+    if model is not None and model["metrics"].get(known.metric) is not None:
+        ends = model_interval(known, known.metric)
+        told, sure = _measured_on(ends, split["images"], split.get("opened", 1))
+        value = three(model["metrics"][known.metric])
+        return value, f"{known.metric} on test images", f"{known.answers}: {told}", sure
     test = known.tested
     if test is not None and test["metrics"].get(known.metric) is not None:
         ends = interval(known, known.metric)
-        told = f"95 % interval {ends[0]:.3f} to {ends[1]:.3f}, " if ends else "no interval, "
-        sure = test.get("opened", 1) == 1
-        text = f"{told}{test['images']} images that nothing was chosen by"
-        if not sure:
-            text = f"{told}{test['images']} images, opened {test['opened']} times"
+        text, sure = _measured_on(ends, test["images"], test.get("opened", 1))
         return three(test["metrics"][known.metric]), f"{known.metric} on test images", text, sure
     text = "the best of many trials on the images that they were chosen by: expect less elsewhere"
     return three(known.best.value), f"{known.metric} on validation images", text, False
+
+
+def _measured_on(ends: Sequence[float] | None, images: int, opened: int) -> tuple[str, bool]:
+    """The interval and the images of a test figure, and whether nothing was chosen by them."""
+    told = f"95 % interval {ends[0]:.3f} to {ends[1]:.3f}, " if ends else "no interval, "
+    if opened > 1:
+        return f"{told}{images} images, opened {opened} times", False
+    return f"{told}{images} images that nothing was chosen by", True
 
 
 def interval(known: Known, metric: str) -> tuple[float, float] | None:
@@ -64,6 +75,16 @@ def interval(known: Known, metric: str) -> tuple[float, float] | None:
     test = known.tested or {}
     ends = {**test.get("intervals", {}), **test.get("wilson", {})}.get(metric)
     return (float(ends[0]), float(ends[1])) if ends else None
+
+
+def model_interval(known: Known, metric: str) -> Sequence[float] | None:
+    """Return the 95 % interval of the ensemble's model on test, as `interval` does."""
+    model = known.model or {}
+    found: Sequence[float] | None = {
+        **model.get("intervals", {}),
+        **model.get("wilson", {}),
+    }.get(metric)
+    return found
 
 
 def _searched(known: Known) -> str:
@@ -162,7 +183,7 @@ def _cautions_of_figure(known: Known) -> list[str]:
             "of all trials on the very images that they were compared on, and so too high. "
             f"`python -m raysearch.evaluate {known.run.name}` measures it honestly, once."
         )
-    elif known.tested is None:
+    elif known.tested is None and known.model is None:
         told.append(
             f"The test split was opened for trial {test.get('trial')}, not for the best one "
             f"({three(test['metrics'].get(known.metric))} there); the figure above is a validation "
@@ -173,10 +194,12 @@ def _cautions_of_figure(known: Known) -> list[str]:
             f"The test split has been opened {test['opened']} times: what is chosen by its figures "
             "is no longer measured by them."
         )
-    if known.tested and known.tested["images"] < SMALL:
+    if known.model is None and known.ensemble is not None and info.get("splits") != "official":
+        told.append("The ensemble was made without opening the test split: it has no test figure.")
+    images = test["images"] if test is not None else SMALL
+    if images < SMALL:
         told.append(
-            f"The test split has {known.tested['images']} images only; the interval says how "
-            "little these can tell."
+            f"The test split has {images} images only; the interval says how little these can tell."
         )
     if known.best is not None and known.best.collapsed:
         told.append("The best trial predicts one class alone.")

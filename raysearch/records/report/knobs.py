@@ -26,7 +26,7 @@ PANEL, BAR = (0.045, 0.13, 0.79, 0.84), (0.94, 0.13, 0.013, 0.84)  # Of the figu
 
 
 def slice_plots(compared: Comparison, metric: str, first: Sequence[str]) -> list[Picture]:
-    """Return rows of four plots: the objective over each knob, the most important first.
+    """Return rows of up to four plots: the objective over each knob, the most important first.
 
     Args:
         first: knobs by importance; others follow by their names.
@@ -38,8 +38,8 @@ def slice_plots(compared: Comparison, metric: str, first: Sequence[str]) -> list
         return []
     low, high = _ends(compared)
     pictures = []
-    for place in range(0, len(knobs), A_ROW):
-        row = knobs[place : place + A_ROW]
+    for part in np.array_split(knobs, -(-len(knobs) // A_ROW)):
+        row = part.tolist()
         with _quiet():
             axes: Any = plot_slice(compared.study, params=row, target_name=metric)
             panels: list[Axes] = [axes] if len(row) == 1 else list(axes)
@@ -115,7 +115,8 @@ def _style_slices(panels: "Sequence[Axes]", metric: str) -> None:
     """Optuna draws panels in an order of its own, so each says itself what it shows."""
     drawn: Any = panels[0].figure
     drawn.suptitle("")
-    drawn.set_layout_engine("constrained")
+    # The bar beside a single panel has rows of no height, which "constrained" divides by.
+    drawn.set_layout_engine("constrained" if len(panels) > 1 else "tight")
     drawn.set_size_inches(2.6 * max(len(panels), 2) + 0.9, 2.9)
     for place, axes in enumerate(panels):
         tidy(axes, "", axes.get_xlabel(), metric if place == 0 else "")

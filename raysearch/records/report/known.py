@@ -6,6 +6,7 @@ from typing import Any
 from raysearch.config import Study
 from raysearch.data.splits import Splits, read_splits
 from raysearch.errors import RunError
+from raysearch.inference.choose import MODEL
 from raysearch.inference.models import ENSEMBLE
 from raysearch.records.files import read_json
 from raysearch.records.journal import start_trials
@@ -45,6 +46,31 @@ class Known:
         """The trials that began as start points and have a value, best first."""
         own = [r for r in self.records if r.number in self.starts and r.value is not None]
         return ranked([r for r in own if r.state != "failed"], self.study.objective)
+
+    @property
+    def model(self) -> dict[str, Any] | None:
+        """What was measured of the ensemble's model on the test split."""
+        test = (self.ensemble or {}).get("test") or {}
+        found: dict[str, Any] | None = test.get("rows", {}).get(MODEL)
+        return found
+
+    @property
+    def model_before(self) -> dict[str, Any] | None:
+        """What was measured of the ensemble's model on validation."""
+        rows = (self.ensemble or {}).get("validation") or {}
+        found: dict[str, Any] | None = rows.get(MODEL)
+        return found
+
+    @property
+    def together(self) -> int:
+        """How many members the ensemble has; 0 where there is none."""
+        return len((self.ensemble or {}).get("members", []))
+
+    @property
+    def answers(self) -> str:
+        """Who gives the model's answers, such as "the ensemble of 3 trials"."""
+        several = self.together > 1
+        return f"the ensemble of {self.together} trials" if several else "the best trial alone"
 
     @property
     def tested(self) -> dict[str, Any] | None:

@@ -13,11 +13,13 @@ from raysearch.records import confusion, pictures
 from raysearch.records.files import write_text
 from raysearch.records.importance import Comparison, comparison, importances
 from raysearch.records.report import figures, tables, together
+from raysearch.records.report.again import trained_again
 from raysearch.records.report.figures import Picture, embedded
-from raysearch.records.report.galleries import gallery
+from raysearch.records.report.galleries import gallery, has_model
 from raysearch.records.report.headline import headline, three
 from raysearch.records.report.knobs import parallel_plot, slice_plots
 from raysearch.records.report.known import Known, read_known
+from raysearch.records.report.labels import doubts
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal.text import duration
 
@@ -56,6 +58,7 @@ def _values(known: Known) -> dict[str, Any]:
     """Return what the template shows."""
     best, study = known.best, known.study
     counts = _validation_counts(known)
+    is_start = best is not None and best.number in known.starts
     return {
         "study": study,
         "name": known.run.name,
@@ -73,16 +76,26 @@ def _values(known: Known) -> dict[str, Any]:
         "of_classes": "IoU" if study.what.segments else "accuracy",
         "counted": "pixels" if study.what.segments else "images",
         "tested": known.tested is not None,
+        "model": known.model_before is not None,
+        "model_tested": known.model is not None,
         "expected": bool(study.objective.expected),
         "starts": tables.start_points(known),
-        "is_start": best is not None and best.number in known.starts,
+        "answers": known.answers,
+        "is_start": is_start,
+        "gains_shown": bool(known.started_from)
+        and (known.model_before is not None or not is_start),
         "confusions": _confusions(known, counts),
         "gallery": gallery(known),
+        "shown_model": known.answers if has_model(known) else "the best trial",
         "tuned": study.what.binary and best is not None and best.best_metrics.get("threshold"),
+        **_calibration(known),
+        "doubts": doubts(known),
+        "again": trained_again(known),
         "members": together.members(known),
         "steps": together.steps(known),
         "choices": together.choices(known),
         "gains": together.sentences(known),
+        "verdict": together.verdict(known),
         "findings": known.info.get("findings", []),
         "facts": tables.facts(known),
         "replaced": tables.replaced(known),
@@ -96,7 +109,15 @@ def _cards(known: Known) -> list[tuple[str, str, str]]:
     best, cards = known.best, []
     if best is None:
         return []
-    if known.tested is not None:
+    test = known.tested
+    if known.model is not None and test is not None and known.together > 1:
+        words = f"trial {best.number}, {best.recipe.architecture}"
+        value = three(test["metrics"].get(known.metric))
+        cards.append((value, "best single trial, on test", words))
+    if known.model_before is not None:
+        value = three(known.model_before["metrics"].get(known.metric))
+        cards.append((value, f"{known.answers}, on validation", "what it was chosen by"))
+    elif test is not None:
         words = f"trial {best.number}, epoch {best.best_epoch}: what it was chosen by"
         cards.append((three(best.value), f"{known.metric} on validation", words))
     starts = known.started_from
@@ -182,6 +203,17 @@ def _speed(known: Known) -> dict[str, Any]:
     return {"speed": picture, "front": figures.front(told, objective)}
 
 
+def _calibration(known: Known) -> dict[str, Any]:
+    rows, where = together.reliabilities(known)
+    if not rows:
+        return {"calibration": None, "calibrated_on": ""}
+    words = f"how often answers are right over how sure they are, on {where}"
+    return {
+        "calibration": embedded(words, partial(figures.draw_reliability, rows)),
+        "calibrated_on": where,
+    }
+
+
 def _validation_counts(known: Known) -> NDArray[np.int64] | None:
     if known.best is None:
         return None
@@ -193,9 +225,11 @@ def _confusions(known: Known, validation: NDArray[np.int64] | None) -> list[tupl
     """The confusion matrix of validation, and that of test where it was opened and kept."""
     counts: dict[str, NDArray[np.int64]] = {}
     if validation is not None:
-        counts["on validation"] = validation
+        counts["best trial, on validation"] = validation
     if known.tested and known.tested.get("confusion"):
-        counts["on test"] = np.asarray(known.tested["confusion"], dtype=np.int64)
+        counts["best trial, on test"] = np.asarray(known.tested["confusion"], dtype=np.int64)
+    if known.model and known.model.get("confusion"):
+        counts[f"{known.answers}, on test"] = np.asarray(known.model["confusion"], dtype=np.int64)
     classes = known.study.data.classes
     return [
         (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from raysearch.data.splits import Splits
 from raysearch.records.goals import by_class, places, verdict
 from raysearch.records.leaderboard import FEW_CLASSES, searched, table
-from raysearch.records.report.headline import interval, three
+from raysearch.records.report.headline import interval, model_interval, three
 from raysearch.records.report.known import Known
 from raysearch.records.style import class_colours
 from raysearch.records.terminal.results import companions
@@ -55,7 +55,8 @@ def leaderboard(known: Known) -> Table:
                 *(short(row[key]) for key in knobs),
             )
         )  # fmt: skip
-    return Table(tuple(heads), rows, (1, 2))
+    words = tuple(place for place, head in enumerate(heads) if head in ("loss", "schedule"))
+    return Table(tuple(heads), rows, (1, 2, *words))
 
 
 def _count(value: Any) -> int | None:
@@ -67,8 +68,10 @@ class ClassRow:
     """What there is to say of one class; an empty text where nothing is known.
 
     Attributes:
+        value: the best trial's on validation, and `score` in words; `test` on test.
         judged: "met", "short", "above" or "not measured" of the validation score.
-        gain: over the best start point, on validation.
+        model, model_test: the ensemble's model's, on validation and on test.
+        gain: of the model, or else of the best trial, over the best start point, on validation.
         better: whether the gain is more than nothing; None where there is none.
     """
 
@@ -81,6 +84,8 @@ class ClassRow:
     expected: str
     judged: str
     start: str
+    model: str
+    model_test: str
     gain: str
     better: bool | None
 
@@ -98,6 +103,8 @@ def class_rows(known: Known, counts: NDArray[np.int64] | None) -> list[ClassRow]
     starts = known.started_from
     began = by_class(task, starts[0].best_metrics) if starts else {}
     tested = by_class(task, known.tested["metrics"]) if known.tested else {}
+    model = by_class(task, known.model_before["metrics"]) if known.model_before else {}
+    model_tested = by_class(task, known.model["metrics"]) if known.model else {}
     colours = [to_hex(colour) for colour in class_colours(max(2, task.num_classes + 1))]
     if task.segments:
         colours = ["#c9c9c9", *colours[1:]]
@@ -106,17 +113,19 @@ def class_rows(known: Known, counts: NDArray[np.int64] | None) -> list[ClassRow]
     for place, name in enumerate(task.classes):
         value, first = scores.get(name), began.get(name)
         hope = study.objective.expected.get(name)
-        ends = interval(known, f"{task.by_class}/{name}")
-        between = f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else ""
-        gain = value - first if value is not None and first is not None else None
+        key = f"{task.by_class}/{name}"
+        final = model.get(name, value)
+        gain = final - first if final is not None and first is not None else None
         rows.append(
             ClassRow(
                 name, colours[place if task.segments else place + 1],
                 "" if counts is None else f"{100 * counts[place].sum() / total:.2f} %",
-                value, three(value), f"{three(tested.get(name))}{between}" if tested else "",
+                value, three(value), _with_ends(tested.get(name), interval(known, key)),
                 f"{hope[0]:g} to {hope[1]:g}" if hope else "",
                 verdict(value, hope) if hope else "",
                 three(first) if began else "",
+                three(model.get(name)) if model else "",
+                _with_ends(model_tested.get(name), model_interval(known, key)),
                 "" if gain is None else f"{gain:+.3f}",
                 None if gain is None else gain > 0,
             )
@@ -124,6 +133,13 @@ def class_rows(known: Known, counts: NDArray[np.int64] | None) -> list[ClassRow]
     if len(rows) > FEW_CLASSES:
         rows.sort(key=lambda row: -1.0 if row.value is None else row.value)
     return rows
+
+
+def _with_ends(value: float | None, ends: Sequence[float] | None) -> str:
+    """A score with its interval; empty where it was not measured."""
+    if value is None:
+        return ""
+    return three(value) + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else "")
 
 
 def start_points(known: Known) -> Table:
@@ -167,6 +183,10 @@ def milestones(known: Known) -> Table:
              share * best.value)
             for share in SHARES
         ]  # fmt: skip
+    first = next((r for r in known.started_from if r.number != best.number), None)
+    if first is not None and first.value is not None and objective.mode == "max":
+        name = f"best of start point trial {first.number} ({three(first.value)})"
+        marks.append((name, known.metric, first.value))
     if objective.goal:
         goal = objective.goal
         told = {"target": goal.target, "stretch": goal.stretch}

@@ -8,7 +8,7 @@ from raysearch.records.report.known import Known
 from raysearch.records.report.tables import Table
 from raysearch.records.terminal.text import short
 
-MODEL, SINGLE = "model", "single"
+MODEL, SINGLE, ENSEMBLE = "model", "single", "ensemble"
 
 
 def members(known: Known) -> Table:
@@ -36,10 +36,21 @@ def choices(known: Known) -> list[tuple[str, str]]:
         "threshold": "" if told["threshold"] is None else short(told["threshold"]),
         "post-processing": how.replace("_", " ") or "none",
         "made by": told.get("command") or "",
+        "registered": told.get("registered") or "",
+        "test split": _opened(told.get("test") or {}),
     }
     if told.get("diversity") is not None and len(told["members"]) > 1:
         shown["diversity"] = f"two members differ on {told['diversity']:.1%}, on average"
     return [(name, text) for name, text in shown.items() if text]
+
+
+def _opened(test: Mapping[str, Any]) -> str:
+    """How often the test split was looked at, and by which commands."""
+    times = test.get("opened")
+    if not times:
+        return ""
+    commands = [one["command"] or f"of trial {one['trial']}" for one in test.get("openings", [])]
+    return f"opened {'once' if times == 1 else f'{times} times'}: {'; '.join(commands)}"
 
 
 def steps(known: Known) -> Table:
@@ -75,30 +86,76 @@ def steps(known: Known) -> Table:
     return Table(heads, rows)
 
 
+def reliabilities(known: Known) -> tuple[dict[str, list[list[float]]], str]:
+    """Return the bins of `raysearch.inference.calibration.reliability` of each row that has them,
+    and where they were measured: on test where that was opened, else on validation.
+    """
+    told = known.ensemble or {}
+    test = (told.get("test") or {}).get("rows", {})
+    rows, where = (test, "test") if test else (told.get("validation") or {}, "validation")
+    warm = told.get("temperature", 1.0)
+    names = {name: name for name in _different(rows) if name in (SINGLE, ENSEMBLE, MODEL)}
+    if MODEL in names and warm != 1:
+        names[MODEL] = f"model (temperature {warm:.3g})"
+    found = {
+        f"{title}: error {row['calibration_error']:.3f}": row["reliability"]
+        for name, title in names.items()
+        if (row := rows[name]).get("reliability")
+    }
+    return found, where
+
+
 def sentences(known: Known) -> list[str]:
     """What answering together is worth on test images, with the paired interval, whatever it is."""
-    told = known.ensemble or {}
-    test, count = told.get("test") or {}, len(told.get("members", []))
-    rows = test.get("rows", {})
-    if SINGLE not in rows:
-        return []
-    found = []
-    for name in _different(rows):
-        ends = test.get("minus_single", {}).get(name, {}).get(known.metric)
-        if not ends:
-            continue
-        gain = rows[name]["metrics"][known.metric] - rows[SINGLE]["metrics"][known.metric]
-        low, high = ends
-        verdict = "" if low > 0 or high < 0 else ", which holds 0: no difference is shown"
-        found.append(
-            f"The {name} of {count} members scores {three(rows[name]['metrics'][known.metric])} on "
-            f"test, {gain:+.3f} against the single best (paired 95 % interval {low:+.3f} to "
-            f"{high:+.3f}{verdict})."
-        )
-    return found
+    rows = ((known.ensemble or {}).get("test") or {}).get("rows", {})
+    names = _different(rows) if SINGLE in rows else []
+    return [
+        f"The {name} scores {three(rows[name]['metrics'][known.metric])} on test, {gain}."
+        for name in names
+        if (gain := _gain(known, name))
+    ]
+
+
+def verdict(known: Known) -> str:
+    """Which model is to be used, and what it gains over the best single trial; empty of none."""
+    model, metric = known.model, known.metric
+    if model is None or model["metrics"].get(metric) is None:
+        return ""
+    if known.together == 1:
+        return "The model to use is the best trial alone: no ensemble is better on validation."
+    gain = _gain(known, MODEL)
+    value = three(model["metrics"][metric])
+    return (
+        f"The model to use is {known.answers}: {metric} {value} on test images"
+        f"{f', {gain}' if gain else ''}."
+    )
+
+
+def _gain(known: Known, name: str) -> str:
+    """A row against the single best on test, with the paired interval; empty of none."""
+    test = (known.ensemble or {}).get("test") or {}
+    rows, ends = test.get("rows", {}), test.get("minus_single", {}).get(name, {}).get(known.metric)
+    if not ends or SINGLE not in rows:
+        return ""
+    gain = rows[name]["metrics"][known.metric] - rows[SINGLE]["metrics"][known.metric]
+    low, high = ends
+    unsure = "" if low > 0 or high < 0 else ", which holds 0: no difference is shown"
+    return (
+        f"{gain:+.3f} against the single best (paired 95 % interval {low:+.3f} to {high:+.3f}"
+        f"{unsure})"
+    )
 
 
 def _different(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The rows that there are; the model only where it is none of the others."""
-    others = [row.get("nll") for name, row in rows.items() if name != MODEL]
-    return [name for name in rows if name != MODEL or rows[name].get("nll") not in others]
+    """The rows that differ: an ensemble of one is that trial, and a model may be any other row."""
+    before: list[tuple[Any, Any]] = []
+    found = []
+    for name, row in rows.items():
+        if _said(row) not in before:
+            found.append(name)
+        before.append(_said(row))
+    return found
+
+
+def _said(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    return row.get("nll"), row.get("metrics")

@@ -19,6 +19,7 @@ def class_table(
     scores: Mapping[str, float],
     expected: Mapping[str, tuple[float, float]] | None = None,
     intervals: Mapping[str, Sequence[float]] | None = None,
+    before: Mapping[str, float] | None = None,
 ) -> Table:
     """Return a row a class with its score; of more than 20 classes the 5 worst and the 5 best.
 
@@ -26,6 +27,7 @@ def class_table(
         scores: by the names of classes; one that occurs nowhere has none.
         expected: the range that a class should reach. Classes named here are always shown.
         intervals: low and high of each score.
+        before: what the best start point scores, beside which the gain is told.
     """
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     table.add_column("by class")
@@ -33,6 +35,9 @@ def class_table(
     table.add_column("")
     if intervals:
         table.add_column("95 %")
+    if before:
+        table.add_column("start point", justify="right")
+        table.add_column("gain", justify="right")
     if expected:
         table.add_column("expected")
         table.add_column("")
@@ -44,7 +49,8 @@ def class_table(
         bar = "" if value is None else f"[cyan]{'█' * round(BAR * value)}[/]"
         told = "[dim]-[/]" if value is None else f"{value:.3f}"
         between = [_interval(intervals.get(name))] if intervals else []
-        table.add_row(escape(name), told, bar, *between, *_hope(name, value, expected or {}))
+        gain = _gain(value, before.get(name)) if before else ()
+        table.add_row(escape(name), told, bar, *between, *gain, *_hope(name, value, expected or {}))
     return table
 
 
@@ -62,6 +68,13 @@ def _named(
 
 def _interval(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f"[dim]{ends[0]:.3f} to {ends[1]:.3f}[/]"
+
+
+def _gain(value: float | None, before: float | None) -> tuple[str, str]:
+    """What the start point scores, and what is gained over it."""
+    if value is None or before is None:
+        return "[dim]-[/]", ""
+    return f"{before:.3f}", f"{value - before:+.3f}"
 
 
 def _hope(

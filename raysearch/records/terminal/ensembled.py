@@ -83,8 +83,10 @@ def _model(told: Mapping[str, Any]) -> Table:
     shown.add_row("temperature", f"{warm:.3g}" if warm != 1 else f"1{tried}")
     if told["threshold"] is not None:
         shown.add_row("threshold", f"{told['threshold']:.3g}")
-    how = ", ".join(f"{k} below {v:.2%}" for k, v in told["postprocessing"].items())
+    how = ", ".join(f"{k} {v:.2%}" for k, v in told["postprocessing"].items())
     shown.add_row("post-processing", how.replace("_", " ") or "none that helps")
+    if told["suspects"]:
+        shown.add_row("label suspects", f"{told['suspects']}, worst first in label_suspects.csv")
     return shown
 
 

@@ -15,6 +15,7 @@ from raysearch.config.study import mode_of
 from raysearch.records.files import read_json
 from raysearch.records.goals import by_class, places
 from raysearch.records.importance import Importances, importances
+from raysearch.records.journal import start_trials
 from raysearch.records.leaderboard import best_over_time, best_trial, searched, table, unfailed
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal.classes import class_table
@@ -62,7 +63,8 @@ def show_results(
     best = best_trial(records, study.objective)
     console.print(_outcome(records, summary, study, run.clock(), best))
     if best is not None:
-        _show_classes(console, study, best, without)
+        start = _best_start(run, records, study)
+        _show_classes(console, study, best, start if start is not best else None, without)
     _show_measured(console, run, study)
     console.print()
     console.print(_places(run))
@@ -216,17 +218,29 @@ def _of_the_best(task: Task, metrics: Mapping[str, Any]) -> Iterator[tuple[str, 
 
 
 def _show_classes(
-    console: Console, study: Study, best: TrialRecord, without: Sequence[str]
+    console: Console,
+    study: Study,
+    best: TrialRecord,
+    start: TrialRecord | None,
+    without: Sequence[str],
 ) -> None:
-    """The best trial's score of each class, and its mean without some of them."""
+    """The best trial's score of each class beside the best start point's, and its mean without some
+    of them."""
     task, scores = study.what, by_class(study.what, best.best_metrics)
     console.print()
-    console.print(class_table(task, scores, study.objective.expected))
+    before = by_class(task, start.best_metrics) if start else None
+    console.print(class_table(task, scores, study.objective.expected, before=before))
     kept = [value for name, value in scores.items() if name not in without]
     if without and kept:
         mean = number(sum(kept) / len(kept))
         what = "IoU" if task.segments else "accuracy"
         console.print(f"mean {what} without {escape(', '.join(without))}: {mean}")
+
+
+def _best_start(run: RunFolder, records: Sequence[TrialRecord], study: Study) -> TrialRecord | None:
+    """The best of the trials that began as the study's start points."""
+    numbers = start_trials(run.journal)
+    return best_trial([r for r in records if r.number in numbers], study.objective)
 
 
 def _show_measured(console: Console, run: RunFolder, study: Study) -> None:
