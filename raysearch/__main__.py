@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": "write masks or classes of new images",
     "report": "write one HTML page about a search",
     "ensemble": "make the best model of a search's trials together, and measure it",
+    "export": "write a model as ONNX, checked against PyTorch, with a table of speeds",
     "runs": "list, show, stop and clean runs",
 }
 

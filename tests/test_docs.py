@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from raysearch import check, ensemble, evaluate, predict, tune
+from raysearch import check, ensemble, evaluate, export, predict, tune
 from raysearch.config import Recipe, Study
 from raysearch.data.formats import reader
 from raysearch.errors import RaysearchError
@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "ensemble": ensemble,
     "predict": predict,
+    "export": export,
 }
 CODE = re.compile(r"`([^`]+)`")
 TEST = re.compile(r"^[\w/]+\.py::[\w:]+$")
