@@ -34,6 +34,7 @@ from raysearch.inference.postprocess import STAGES, How, described
 from raysearch.inference.probabilities import Probabilities
 from raysearch.inference.scratch import Scratch
 from raysearch.inference.selection import Limits, Scorer, Selection, select
+from raysearch.inference.threads import threads
 from raysearch.inference.tta import IDENTITY, SETS, Views, cost
 from raysearch.training.trained import Trained, load_trained
 
@@ -242,6 +243,7 @@ class _Chooser:
         best = self._best({v: self._value(one) for v, one in measured.items() if v != PLAIN})
         return _Viewed(model, measured, source, best)
 
+    @threads(1)
     def _temperature(self, model: Model, source: "Sampled") -> float:
         """Return the temperature that helps images which it was not fitted to, or 1."""
         truth, group = source.truth()

@@ -22,6 +22,7 @@ from raysearch.errors import ConfigError
 from raysearch.inference.probabilities import Probabilities, as_logits
 from raysearch.inference.scratch import Scratch
 from raysearch.inference.tallies import confusions
+from raysearch.inference.threads import threads
 from raysearch.training.metrics import Metrics, build_metrics
 
 # Of an image's probabilities, so many values are looked at on average, on a regular grid.
@@ -161,6 +162,7 @@ class Scorer:
             grids.add(one.image(position, self._step).numpy() for one in self.found)
         return grids
 
+    @threads(1)
     def disagreement(self, members: Sequence[int]) -> float:
         """Return the share of pixels, or images, that two members tell apart, mean over pairs."""
         pairs = list(combinations(range(len(members)), 2))
@@ -177,6 +179,7 @@ class Scorer:
         return differs / max(1, total)
 
 
+@threads(1)
 def select(
     scorer: Scorer, objective: Objective, limits: Limits, bags: int = BAGS, seed: int = SEED
 ) -> Selection:

@@ -100,7 +100,7 @@ class Workplace:
         return pd.read_csv(self.latest / "leaderboard.csv")
 
     def mlflow_runs(self, uri: str | None = None) -> tuple[list[Any], list[Any]]:
-        """Return the parent runs and the children of the latest search."""
+        """Return the parent runs and the trials' of the latest search."""
         client = MlflowClient(uri or os.environ[TRACKING])
         search = json.loads((self.latest / "run.json").read_text())["id"]
         runs = client.search_runs(
@@ -108,7 +108,7 @@ class Workplace:
             f"tags.`raysearch.search` = '{search}'",
         )
         parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-        return parents, [run for run in runs if run not in parents]
+        return parents, [run for run in runs if run.data.tags["raysearch.role"] == "trial"]
 
     def history(self, number: int) -> list[dict[str, Any]]:
         path = self.latest / "trials" / f"{number:04d}" / "metrics.jsonl"

@@ -157,6 +157,37 @@ def test_cleaning_is_chosen_without_asking_networks_again(
     assert values["none"] < values[described(model.postprocessing)]
 
 
+def test_networks_alone_share_threads_where_that_helps(run: RunFolder, data: Data) -> None:
+    counts: list[int] = []
+
+    class Watched(Asked):
+        def __call__(self, member: Trained, name: str, indices: Sequence[int]) -> Tensor:
+            counts.append(torch.get_num_threads())
+            logits = super().__call__(member, name, indices)
+            counts.append(torch.get_num_threads())
+            return logits
+
+    before = torch.get_num_threads()
+    model = load_model(run.trial_folder(0))
+    logits = model.members[0].network.forward
+    inside: list[int] = []
+
+    def forward(images: Tensor) -> object:
+        inside.append(torch.get_num_threads())
+        return logits(images)
+
+    model.members[0].network.forward = forward
+    try:
+        torch.set_num_threads(2)
+        measure({"": model}, data, "val", Watched(data, CPU))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(counts) == {1}
+    assert set(inside) == {1, 2}
+    assert len(set(inside[7:])) == 1  # After one to warm up, and three of each.
+
+
 def test_members_are_compared_on_evenly_spaced_pixels(run: RunFolder, data: Data) -> None:
     model = load_model(run.trial_folder(0))
     of_place = {one.candidate.place: one for one in asked(run, data)}
