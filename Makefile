@@ -5,10 +5,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env animals test lint format ui bench lock clean
+.PHONY: help env animals test test-faults lint format ui bench lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## +/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## +/\t/' | expand -t 14
 
 env: $(STAMP)  ## create .venv with the versions of requirements.lock
 
@@ -37,6 +37,9 @@ animals: env  ## search for the best animals model on generated images; ARGS= ad
 test: env  ## lint and run all tests
 	@status=0; $(MAKE) --no-print-directory lint || status=1; \
 	$(BIN)/python -m pytest -q $(ARGS) || status=1; exit $$status
+
+test-faults: env  ## let every fault of docs/reliability.md happen, and write its table anew (an hour)
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/faults --reliability docs/reliability.md $(ARGS)
 
 lint: env  ## check style and types
 	$(BIN)/ruff check .

@@ -1,0 +1,89 @@
+"""Every fault really happens. `make test-faults` runs all rows and writes docs/reliability.md.
+
+A test names its row with `@pytest.mark.fault("driver killed")`, and tells what it did with the
+fixture `repetitions`: `repetitions(10, "at most 1 epoch repeated")`.
+"""
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.table import ROWS, Told, table
+
+BEGIN, END = "<!-- made by `make test-faults` -->\n", "<!-- end -->\n"
+TOLD = pytest.StashKey[list[Told]]()
+STATES = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TOLD], config.stash[STATES] = [], {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents and _row(item) is None:
+            raise pytest.UsageError(f"{item.nodeid}: names no row of tests/faults/table.py")
+
+
+def _row(item: pytest.Item) -> str | None:
+    """The row of a test; its marker's argument, or None where it has none."""
+    marker = item.get_closest_marker("fault")
+    if marker is None or marker.args[0] not in ROWS:
+        return None
+    return str(marker.args[0])
+
+
+@pytest.fixture
+def repetitions(request: pytest.FixtureRequest) -> Callable[[int, str], None]:
+    """Tell how often the fault happened, and what came out: `repetitions(count, words)`."""
+    row = _row(request.node)
+    assert row is not None
+
+    def told(count: int, words: str = "") -> None:
+        print(f"\n{row}: {count} repetitions. {words}")
+        request.config.stash[TOLD].append(Told(row, request.node.nodeid, count, words))
+
+    return told
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):  # type: ignore[no-untyped-def]
+    report = yield
+    row = _row(item)
+    if row is not None and (report.when == "call" or report.outcome != "passed"):
+        said = report.outcome
+        if report.skipped and isinstance(report.longrepr, tuple):
+            said = f"skipped: {report.longrepr[2].removeprefix('Skipped: ')}"
+        item.config.stash[STATES][f"{row}|{item.nodeid}"] = said
+    return report
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:  # type: ignore[no-untyped-def]
+    told, states = config.stash[TOLD], config.stash[STATES]
+    if not told:
+        return
+    terminalreporter.section("faults")
+    for one in told:
+        terminalreporter.write_line(f"{one.row}: {one.repetitions} x; {one.words}")
+    page = config.getoption("--reliability")
+    if page:
+        write_page(Path(page), table(told, states))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Put a table in place of the last one, between its marks."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    made = time.strftime("%Y-%m-%d")
+    where = f"{platform.system()} {platform.machine()}, {_cores()}"
+    note = f"`make test-faults`, {made}, {where}:\n\n"
+    path.write_text(f"{before}{BEGIN}{note}{text}{END}{after}", encoding="utf-8")
+
+
+def _cores() -> str:
+    import os
+
+    return f"{os.cpu_count()} cores"
