@@ -77,8 +77,10 @@ def _run(options: argparse.Namespace, command: str) -> int:
         return _repeat(options, command)
     study = _study(options)
     from raysearch.search import session
+    from raysearch.search.by_heart import overfit
+    from raysearch.search.job import Job
 
-    job = session.Job(
+    job = Job(
         study,
         options.output,
         options.seed,
@@ -92,7 +94,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
     )
     if options.dry_run:
         return session.plan(job)
-    return session.overfit(job) if options.overfit_batch else session.begin(job)
+    return overfit(job) if options.overfit_batch else session.begin(job)
 
 
 def _resume(options: argparse.Namespace, command: str) -> int:
@@ -104,6 +106,7 @@ def _resume(options: argparse.Namespace, command: str) -> int:
             "--resume; start a new search with --start-from"
         )
     from raysearch.search import session
+    from raysearch.search.job import Job
 
     study = session.resumed_study(run, _more_trials(options.trials, run), options.minutes)
     if study.name != _name(options.study):
@@ -111,7 +114,7 @@ def _resume(options: argparse.Namespace, command: str) -> int:
             f"{run.path}: is a search of '{study.name}', not of '{options.study}'; "
             f"resume it with `python -m raysearch.tune {study.name} --resume {run.path}`"
         )
-    job = session.Job(
+    job = Job(
         study,
         run.output,
         run.info["seed"],
@@ -146,8 +149,9 @@ def _repeat(options: argparse.Namespace, command: str) -> int:
         resources = study.resources.model_copy(update={"launcher": options.launcher})
         study = checked(study, resources=resources)
     from raysearch.search import session
+    from raysearch.search.job import Job
 
-    job = session.Job(
+    job = Job(
         study,
         options.output,
         again.seed,

@@ -24,6 +24,8 @@ from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import make_console
 from raysearch.records.terminal.text import duration
 from raysearch.search import session
+from raysearch.search.after import EXIT_INTERRUPTED
+from raysearch.search.job import Job
 from raysearch.search.techniques import without_each
 from raysearch.study import checked, load_study
 from raysearch.training.checkpoint import BEST
@@ -182,7 +184,7 @@ def train(
         make_console().print(f"trained before, in {escape(before.name)}: {escape(said)}")
         return before
     info = of.info
-    job = session.Job(
+    job = Job(
         study or load_study(str(of.study_file)),
         of.output,
         info["seed"],
@@ -198,7 +200,7 @@ def train(
         code = session.resume(RunFolder.open(before.path), load_study(str(before.study_file)), job)
     else:
         code = session.begin(job)
-    if code == session.EXIT_INTERRUPTED:
+    if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     run = again.find()
     if code or run is None:
