@@ -68,14 +68,15 @@ class Order:
     def __init__(self, count: int, batch_size: int, seed: int, rank: int, world: int) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.rank, self.world = rank, world
-        self.epoch = 1
+        self.epoch, self.step = 1, 0
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
-        for first in range(0, len(self) * self.batch_size, self.batch_size):
+        for step in range(self.step, len(self)):
+            first = step * self.batch_size
             places = range(first + self.rank, first + self.batch_size, self.world)
             yield [(self.epoch, int(order[p % self.count]), p // self.count) for p in places]
 
@@ -108,8 +109,9 @@ class TrainingBatches:
             generator=torch.Generator(),
         )
 
-    def set_epoch(self, epoch: int) -> None:
-        self.order.epoch = epoch
+    def set_epoch(self, epoch: int, step: int = 0) -> None:
+        """Choose the epoch that the next iteration gives, without its first steps."""
+        self.order.epoch, self.order.step = epoch, step
 
     def __len__(self) -> int:
         return len(self.order)

@@ -1,5 +1,6 @@
 """When a search ends, and how Tune's events reach the book."""
 
+import math
 import signal
 import threading
 import time
@@ -13,25 +14,45 @@ from ray.tune import Callback, Stopper
 from raysearch.records.files import write_text
 from raysearch.records.run_folder import ERROR
 from raysearch.search.book import Book
+from raysearch.search.losses import LOST, MEMORY, Losses
 from raysearch.search.schedule import AshaByArchitecture
+from raysearch.training.checkpoint import newest
 
 FAILURES = 3
+LEAVE, GRACE = "leave", 4.0  # A file that asks all trials to write a checkpoint now; seconds.
 INTERRUPTED, ALL_FAILED = "interrupted", "every trial failed"
 TARGET = "target reached"
 
 
 class Ending(Stopper):
-    """Ends the search when its time is over, when a trial reaches the target, on Ctrl-C, or when
-    its first trials all fail."""
+    """Ends the search when its time is over, when a trial reaches the target, when it is asked to,
+    or when its first trials all fail.
+
+    One that is interrupted begins nothing more, and ends when each running trial has finished its
+    epoch; one that must leave ends when each has written a checkpoint, within seconds.
+
+    Attributes:
+        running: numbers of the trials whose epoch is waited for.
+    """
 
     def __init__(self, book: Book, seconds: float | None, slots: int) -> None:
         self.book, self.slots = book, slots
         self.deadline = time.monotonic() + seconds if seconds is not None else None
         self.interrupted = False
+        self.leave_by = math.inf
+        self.running: set[int] = set()
         self.cause: str | None = None
 
+    def interrupt(self) -> None:
+        self.interrupted = True
+
+    def leave(self) -> None:
+        """Ask the trials, wherever they run, to write a checkpoint in the middle of their epoch."""
+        self.interrupted, self.leave_by = True, time.monotonic() + GRACE
+        (self.book.run.path / LEAVE).touch()
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        return self.interrupted
 
     def stop_all(self) -> bool:
         if self.cause is None:
@@ -39,10 +60,11 @@ class Ending(Stopper):
         return self.cause is not None
 
     def _cause(self) -> str | None:
-        if self.interrupted:
+        now = time.monotonic()
+        if self.interrupted and (not self.running or now >= self.leave_by):
             return INTERRUPTED
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            return "time budget"
+        if self.deadline is not None and now >= self.deadline:
+            return INTERRUPTED if self.interrupted else "time budget"
         if self.book.only_failures >= max(FAILURES, self.slots):
             return ALL_FAILED
         return None
@@ -69,9 +91,11 @@ class Events(Callback):
         asha: AshaByArchitecture,
         ending: Ending,
         tell: Callable[[int, str, dict[int, float]], None],
+        hand_out_again: Callable[[int], None],
         sweep: Callable[[], None] | None = None,
     ) -> None:
         self.book, self.asha, self.ending, self.tell, self.sweep = book, asha, ending, tell, sweep
+        self.hand_out_again, self.losses = hand_out_again, Losses()
         self.failed: dict[int, str] = {}
         self.finished: dict[int, str] = {}
         # A search that goes on after its goal was reached is meant to go on.
@@ -81,10 +105,18 @@ class Events(Callback):
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return (Callback, ())
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if not self.ending.interrupted:
+            self.ending.running.add(trial.config["number"])
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         number = trial.config["number"]
+        if self.ending.interrupted:
+            self.ending.running.discard(number)
+        if result.get("left"):
+            return
         if result.get("failed"):
             self.failed[number] = result["failed"]
             return
@@ -97,20 +129,27 @@ class Events(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
+        self.ending.running.discard(number)
         if number in self.failed:
             self._end(number, "failed", self.failed[number])
         elif number in self.finished:
             self._end(number, "completed", self.finished[number])
         elif number in self.asha.stopped:
             self._end(number, "pruned", "asha")
-        elif self.ending.cause is None:
+        elif self.ending.cause is None and not self.ending.interrupted:
             self._end(number, "failed", "ended without its last epoch")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """What reaches Tune as an error is a process or a node that was lost."""
         number = trial.config["number"]
-        folder = self.book.run.trial_folder(number)
-        write_text(folder / ERROR, _error_of(trial))
-        self._end(number, "failed", "process lost")
+        self.ending.running.discard(number)
+        folder, told = self.book.run.trial_folder(number), _error_of(trial)
+        reason = MEMORY if "OutOfMemoryError" in told else LOST
+        if self.losses.given_up(number, newest(folder), reason):
+            write_text(folder / ERROR, told)
+            self._end(number, "failed", reason)
+        else:
+            self.hand_out_again(number)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self.sweep:
@@ -138,20 +177,24 @@ def _error_of(trial: Any) -> str:
 
 
 @contextmanager
-def ctrl_c(ending: Ending) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) ends the search in order, a second Ctrl-C at once."""
+def signals(ending: Ending) -> Iterator[None]:
+    """The first Ctrl-C ends the search after the running epochs, SIGTERM within seconds, and a
+    second Ctrl-C at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def first(signum: int, frame: Any) -> None:
-        ending.interrupted = True
+    def interrupt(signum: int, frame: Any) -> None:
+        ending.interrupt()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, first) for number in signals]
+    def leave(signum: int, frame: Any) -> None:
+        ending.leave()
+
+    handlers = {signal.SIGINT: interrupt, signal.SIGTERM: leave}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from raysearch.config import Objective, Study
 from raysearch.records.again import recipes_of
@@ -21,21 +22,45 @@ BEST_TRIALS, OF_EACH_ARCHITECTURE = 20, 3
 
 
 class Retention(Listener):
-    """Deletes the other checkpoints as trials end, in a thread of its own."""
+    """Deletes the other checkpoints as trials end, in a thread of its own.
+
+    What is known of the trials stays in memory: to read them all again at the end of each would
+    take longer with every trial.
+    """
 
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(1, "retention")
+        self.ended: dict[int, TrialRecord] = {}
+        self.settled: dict[int, bool] = {}
 
     def search_started(self, run: RunFolder, study: Study) -> None:
         self.run, self.objective = run, study.objective
+        self.keeps_all = bool(recipes_of(run))
+        self.ended = {r.number: _without_history(r) for r in run.trials() if r.state != "running"}
 
     def trial_ended(self, record: TrialRecord) -> None:
-        deleted = self.pool.submit(delete_others, self.run, self.objective)
+        deleted = self.pool.submit(self._delete_others, _without_history(record))
         deleted.add_done_callback(_report)
 
     def close(self) -> None:
         """Wait until what is to be deleted is deleted."""
         self.pool.shutdown()
+
+    def _delete_others(self, newest: TrialRecord) -> None:
+        """Leave of every ended trial what stays, where that has changed."""
+        self.ended[newest.number] = newest
+        self.settled.pop(newest.number, None)
+        ended = self.ended.values()
+        kept = set(self.ended) if self.keeps_all else kept_trials(ended, self.objective)
+        for number in self.ended:
+            keep = number in kept
+            if self.settled.get(number) is not keep:
+                settle(self.run, number, keep)
+                self.settled[number] = keep
+
+
+def _without_history(record: TrialRecord) -> TrialRecord:
+    return replace(record, history=[])
 
 
 def _report(deleted: Future[None]) -> None:
@@ -43,17 +68,13 @@ def _report(deleted: Future[None]) -> None:
         log.warning("checkpoints could not be deleted: %s", error)
 
 
-def delete_others(run: RunFolder, objective: Objective) -> None:
-    """Delete the checkpoints that need not stay."""
-    ended = [record for record in run.trials() if record.state != "running"]
-    everyone = {record.number for record in ended}
-    kept = everyone if recipes_of(run) else kept_trials(ended, objective)
-    for record in ended:
-        folder = run.trial_folder(record.number)
-        finish(folder, keep=record.number in kept)
-        if record.number not in kept:
-            for name in (BEST, EVERY, FINAL):
-                shutil.rmtree(folder / name, ignore_errors=True)
+def settle(run: RunFolder, number: int, keep: bool) -> None:
+    """Leave of an ended trial's checkpoints what stays."""
+    folder = run.trial_folder(number)
+    finish(folder, keep)
+    if not keep:
+        for name in (BEST, EVERY, FINAL):
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def kept_trials(records: Iterable[TrialRecord], objective: Objective) -> set[int]:

@@ -2,23 +2,26 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from ray import tune
 
+from raysearch.cluster import Limit
 from raysearch.config import Study
 from raysearch.records.again import recipes_of
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder
 from raysearch.search.book import Book
-from raysearch.search.ending import Ending, Events, ctrl_c
+from raysearch.search.ending import LEAVE, Ending, Events, signals
+from raysearch.search.growing import Growing
 from raysearch.search.sampler import OptunaSearcher, open_journal, tell
 from raysearch.search.schedule import AshaByArchitecture
 from raysearch.search.sweep import Sweeper
 from raysearch.search.trial import Context, trainable
 
-LOST_PROCESSES, ENDLESS = 3, -1
+ENDLESS = -1  # The searcher says when there are no more trials.
 
 
 def search(
@@ -28,6 +31,7 @@ def search(
     seed: int,
     seconds: float | None = None,
     listeners: Sequence[Listener] = (),
+    made: Callable[[Context], Callable[[dict[str, Any]], None]] = trainable,
 ) -> str | None:
     """Run trials until the study's budget is spent; unfinished ones of earlier sessions first.
 
@@ -35,6 +39,7 @@ def search(
 
     Args:
         seconds: what is left of the budget's minutes; None where they are not limited.
+        made: returns what Tune runs for each trial, with what it reserves.
 
     Returns:
         What ended the search before its last trial, such as "time budget"; None where nothing did.
@@ -47,21 +52,24 @@ def search(
     asha = AshaByArchitecture(study, book.records.values())
     ending = Ending(book, seconds, context.slots.trials)
     sweep = Sweeper() if context.launcher == "train" else None
-    events = Events(book, asha, ending, tell_journal, sweep)
+    stopping = partial(getattr, ending, "interrupted")
+    searcher = OptunaSearcher(study, journal, seed, book, recipes_of(run), stopping)
+    events = Events(book, asha, ending, tell_journal, searcher.hand_out_again, sweep)
+    (run.path / LEAVE).unlink(missing_ok=True)
     for listener in listeners:
         listener.search_started(run, study)
-    left = study.budget.trials - len(book.ended) if study.budget.trials else ENDLESS
-    if left == 0 or seconds == 0:
-        ending.cause = "time budget" if left else None
+    done = study.budget.trials is not None and len(book.ended) >= study.budget.trials
+    if done or seconds == 0:
+        ending.cause = None if done else "time budget"
         events.stop_running()
         return ending.cause
+    limit = Limit(context.slots, study.resources.max_concurrent_trials)
     tuner = tune.Tuner(
-        trainable(context),
+        made(context),
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearcher(study, journal, seed, book, recipes_of(run)),
+            search_alg=Growing(searcher, limit),
             scheduler=asha,
-            num_samples=left,
-            max_concurrent_trials=context.slots.trials,
+            num_samples=ENDLESS,
             reuse_actors=context.launcher == "inline",
         ),
         run_config=tune.RunConfig(
@@ -70,10 +78,9 @@ def search(
             verbose=0,
             stop=ending,
             callbacks=[events],
-            failure_config=tune.FailureConfig(max_failures=LOST_PROCESSES),
         ),
     )
-    with ctrl_c(ending):
+    with signals(ending):
         tuner.fit()
     events.stop_running()
     shutil.rmtree(run.path / "ray", ignore_errors=True)

@@ -6,7 +6,7 @@ for, and find their own checkpoints. Nothing of Tune's own (pickled) state is ne
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class OptunaSearcher(Searcher):
 
     Args:
         given: recipes to train instead, each as the trial of its place; nothing is sampled then.
+        stopping: asked before each trial; whether no more are to begin.
     """
 
     def __init__(
@@ -65,18 +66,25 @@ class OptunaSearcher(Searcher):
         seed: int,
         book: Book,
         given: Sequence[Recipe] = (),
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(metric=study.objective.metric, mode=study.objective.mode)
         self.study, self.journal, self.seed, self.book = study, journal, seed, book
-        self.starts, self.given = study.start_values(), given
+        self.starts, self.given, self.stopping = study.start_values(), given, stopping
+        self.out: dict[str, int] = {}
         self.broken_off = [
-            trial
+            trial.number
             for trial in journal.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             if trial.number not in book.ended
         ]
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """Return Tune's config of the next trial: its number, architecture and whole recipe."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return Tune's config of the next trial: its number, architecture and whole recipe.
+
+        There is none for now (None) where one that is out may yet have to be handed out again.
+        """
+        if self.stopping() or not (self.broken_off or self._more()):
+            return None if self.out else Searcher.FINISHED
         trial = self._next()
         try:
             recipe = self.given[trial.number] if self.given else self._sampled(trial)
@@ -84,6 +92,7 @@ class OptunaSearcher(Searcher):
             self.journal.tell(trial, state=TrialState.FAIL)  # It must not come again on a resume.
             raise
         self.book.begin(trial.number, recipe)
+        self.out[trial_id] = trial.number
         return {
             "number": trial.number,
             "architecture": recipe.architecture,
@@ -95,16 +104,26 @@ class OptunaSearcher(Searcher):
         point: Mapping[str, Any] = self.starts[start] if start is not None else {}
         return self.study.recipe(suggest(trial, self.study, point), self.seed)
 
+    def _more(self) -> bool:
+        """Whether the budget has trials left that were never begun."""
+        most = self.study.budget.trials
+        return most is None or len(self.book.records) < most
+
     def _next(self) -> optuna.Trial:
-        if self.broken_off:
-            frozen: FrozenTrial = self.broken_off.pop(0)
-            return optuna.Trial(self.journal, frozen._trial_id)
-        return self.journal.ask()
+        if not self.broken_off:
+            return self.journal.ask()
+        frozen: FrozenTrial = self.journal.get_trials(deepcopy=False)[self.broken_off.pop(0)]
+        return optuna.Trial(self.journal, frozen._trial_id)
+
+    def hand_out_again(self, number: int) -> None:
+        """Take back a trial whose processes were lost; it is suggested before anything new."""
+        self.broken_off.append(number)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: the callback tells how a trial ended, with its reason."""
+        """Only forget it: the callback tells how a trial ended, with its reason."""
+        self.out.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is on the disk already."""

@@ -8,7 +8,6 @@ to a process or a node is left to Ray, which starts the trial again at its newes
 import gc
 import os
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,14 +20,15 @@ import torch
 from filelock import FileLock
 from ray import tune
 
-from raysearch.cluster import Slots
+from raysearch.cluster import Slots, notice
 from raysearch.config import DataConfig, Recipe, Study
 from raysearch.data import Cache, Data, open_data
 from raysearch.data.splits import read_splits
 from raysearch.errors import DataError
 from raysearch.models.weights import fetch
-
-ERROR = "error.txt"
+from raysearch.search import failures
+from raysearch.search.ending import LEAVE
+from raysearch.training.unfinished import Preempted, never
 
 # Tune gives a stopped trial 2 s to leave its thread. Where it takes longer (a busy machine, a slow
 # disk), the process is not used again, and its slot is lost for the rest of the search.
@@ -68,27 +68,60 @@ def inline(config: dict[str, Any], context: Context) -> None:
     """Train a one-worker trial in this process, which the next trial may use again."""
     if context.slots.gpus and torch.cuda.is_available():
         torch.cuda.synchronize()  # A GPU that the trial before broke ends this process, not trials.
-    (context.folder(config) / ERROR).unlink(missing_ok=True)
-    try:
-        _train(config, context, tune.report)
-    except Exception as error:
-        _note_failure(context.folder(config), error)
-        tune.report({"failed": reason(context.folder(config))})
-    finally:
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+    folder = context.folder(config)
+    while True:
+        try:
+            _train(config, context, tune.report)
+        except Preempted:
+            if not asked_to_leave(context.run):
+                raise  # The process ends, and the trial is handed out again.
+            tune.report({"left": True})
+        except Exception as error:
+            failures.note(folder, error)
+            if failures.once_more(folder):
+                continue
+            tune.report({"failed": failures.reason(folder)})
+        finally:
+            gc.collect()
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+        return
 
 
 def with_train(config: dict[str, Any], context: Context) -> None:
     """Train a trial of one or more workers through Ray Train, reporting as it goes."""
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    folder = context.folder(config)
+    while True:
+        (folder / failures.ERROR).unlink(missing_ok=True)
+        try:
+            _trainer(config, context).fit()
+        except WorkerGroupError as error:
+            found = error.worker_failures.values()
+            if any(Preempted.__name__ in str(one) for one in found):
+                if not asked_to_leave(context.run):
+                    continue
+                tune.report({"left": True})
+            elif any(isinstance(one, ray.exceptions.RayError) for one in found):
+                raise  # A process was lost, and with it perhaps its peers.
+            else:
+                if not (folder / failures.ERROR).exists():
+                    failures.write(folder, str(next(iter(found))))
+                if failures.once_more(folder):
+                    continue
+                tune.report({"failed": failures.reason(folder)})
+        return
+
+
+def _trainer(config: dict[str, Any], context: Context) -> Any:
+    """One run of a trial's process group, from its newest checkpoint on."""
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import WorkerGroupError
     from ray.tune.integration.ray_train import TuneReportCallback
 
     slots = context.slots
-    trainer = TorchTrainer(
+    return TorchTrainer(
         train_worker,
         train_loop_config={"config": config, "context": context},
         torch_config=TorchConfig(backend="nccl" if slots.gpus >= 1 else "gloo"),
@@ -103,28 +136,48 @@ def with_train(config: dict[str, Any], context: Context) -> None:
             callbacks=[TuneReportCallback()],
         ),
     )
-    (context.folder(config) / ERROR).unlink(missing_ok=True)
-    try:
-        trainer.fit()
-    except WorkerGroupError as error:
-        failures = error.worker_failures.values()
-        lost = any(isinstance(e, ray.exceptions.RayError) for e in failures)
-        failure = reason(context.folder(config))
-        if lost or not failure:
-            raise  # A process was lost, and with it perhaps its peers: Tune starts the trial again.
-        tune.report({"failed": failure})
 
 
 def train_worker(job: dict[str, Any]) -> None:
     """Run on each worker of a trial: one rank of its DDP group."""
     ranks = ray.train.get_context()
     config, context = job["config"], job["context"]
+    rank, world = ranks.get_world_rank(), ranks.get_world_size()
+    folder = context.folder(config)
     try:
-        _train(config, context, ray.train.report, ranks.get_world_rank(), ranks.get_world_size())
+        _train(config, context, ray.train.report, rank, world, _draining)
     except Exception as error:
-        if ranks.get_world_rank() == 0 or not (context.folder(config) / ERROR).exists():
-            _note_failure(context.folder(config), error)
+        if rank == 0 or not (folder / failures.ERROR).exists():
+            failures.note(folder, error)
         raise
+
+
+def _draining() -> bool:
+    """Whether Ray is about to take a node of this trial away.
+
+    `ray.train.get_preemption_info` asks all ranks at once; ours agree in each step anyway.
+    """
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    return get_train_context().preemption_context.preemption_info is not None
+
+
+def asked_to_leave(run: Path) -> bool:
+    """Whether the search asks all trials to write a checkpoint and end."""
+    return (run / LEAVE).exists()
+
+
+def _going(run: Path, draining: Callable[[], bool]) -> Callable[[], bool]:
+    """Return what the training asks after each step; the disk is looked at twice a second."""
+    looked, found = 0.0, False
+
+    def must_go() -> bool:
+        nonlocal looked, found
+        if time.monotonic() - looked > 0.5:
+            looked, found = time.monotonic(), asked_to_leave(run)
+        return found or notice.must_go() or draining()
+
+    return must_go
 
 
 def _train(
@@ -133,6 +186,7 @@ def _train(
     report: Callable[[dict[str, Any]], None],
     rank: int = 0,
     world: int = 1,
+    draining: Callable[[], bool] = never,
 ) -> None:
     from raysearch.training.loop import Machine, Sources, Training
 
@@ -141,7 +195,8 @@ def _train(
     recipe, study = Recipe.model_validate(config["recipe"]), context.study
     threads = max(1, context.slots.cpus - context.loader_workers)
     # A process that lost its driver may live on for a moment: one trains a trial at a time.
-    with FileLock(context.folder(config) / ".lock") if rank == 0 else nullcontext():
+    alone = FileLock(context.folder(config) / ".lock") if rank == 0 else nullcontext()
+    with alone, notice.at_work():
         Training(
             recipe,
             fetch(study.network_spec(recipe), context.weights),
@@ -149,7 +204,9 @@ def _train(
             _open(context),
             study.objective,
             context.folder(config),
-            Machine(rank, world, threads, context.loader_workers, device),
+            Machine(
+                rank, world, threads, context.loader_workers, device, _going(context.run, draining)
+            ),
             Sources(study.init_from.get(recipe.architecture), tuple(study.teachers)),
         ).fit(report)
 
@@ -186,20 +243,3 @@ def cache_here(config: DataConfig, root: Path, folder: Path, digest: str) -> Cac
             f"(digest {found.digest}, not {digest}); bring the same data to every node"
         )
     return found
-
-
-def _note_failure(folder: Path, error: Exception) -> None:
-    aside = folder / f".{ERROR}.{os.getpid()}"
-    aside.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    aside.replace(folder / ERROR)
-
-
-def reason(folder: Path) -> str:
-    """Name a failure by its traceback: "not finite", "out of memory", "exception"; "" for none."""
-    if not (folder / ERROR).is_file():
-        return ""
-    text = (folder / ERROR).read_text(encoding="utf-8")
-    if "the loss is not finite" in text:
-        return "not finite"
-    memory = "MemoryError" in text or "out of memory" in text.lower()
-    return "out of memory" if memory else "exception"

@@ -2,6 +2,7 @@
 
 A checkpoint is a folder `epoch-0007` with `weights.safetensors`, `state.pt` (tensors and plain
 values that load with `weights_only=True`) and `meta.json`, which holds the checksums of the two.
+One that was written in the middle of epoch 8, after 123 steps of it, is `epoch-0007+000123`.
 """
 
 import hashlib
@@ -27,13 +28,18 @@ BEST, LAST, EVERY, FINAL = "best", "last", "every", "final"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint as read: epochs count from 1. `model` says what the weights belong to."""
+    """One checkpoint as read: epochs count from 1. `model` says what the weights belong to.
+
+    step: how far the next epoch had come.
+    metrics: of the epoch.
+    """
 
     epoch: int
     weights: dict[str, Tensor]
     state: dict[str, Any]
     metrics: dict[str, Any]
     model: dict[str, Any]
+    step: int = 0
 
 
 def save(
@@ -44,18 +50,20 @@ def save(
     metrics: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
     keep: int | None = 2,
+    step: int = 0,
 ) -> Path:
     """Write a checkpoint into folder and delete all but the `keep` newest there (None: none)."""
     folder.mkdir(parents=True, exist_ok=True)
     for broken_off in folder.glob(".epoch-*"):
         shutil.rmtree(broken_off, ignore_errors=True)
-    aside = folder / f".{_name(epoch)}.{os.getpid()}"
+    aside = folder / f".{_name(epoch, step)}.{os.getpid()}"
     aside.mkdir()
     save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, aside / WEIGHTS)
     torch.save(dict(state or {}), aside / STATE)
     checksums = {name: _checksum(aside / name) for name in (WEIGHTS, STATE)}
     meta = {
         "epoch": epoch,
+        "step": step,
         "metrics": dict(metrics or {}),
         "model": dict(model or {}),
         "sha256": checksums,
@@ -64,7 +72,7 @@ def save(
     for path in aside.iterdir():
         path.chmod(0o644)  # safetensors writes for the owner alone.
         _flush(path)
-    final = folder / _name(epoch)
+    final = folder / _name(epoch, step)
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
     _flush(folder)
@@ -76,20 +84,30 @@ def save(
 WEIGHTS, STATE, META = "weights.safetensors", "state.pt", "meta.json"
 
 
-def load(folder: Path, at_most: int | None = None) -> Checkpoint | None:
+def load(
+    folder: Path, at_most: tuple[int, int] | None = None, ended: bool = False
+) -> Checkpoint | None:
     """Read the newest whole checkpoint of folder; a damaged one is passed over with a warning.
 
     Args:
-        at_most: pass over checkpoints of later epochs.
+        at_most: pass over checkpoints of later epochs and steps.
+        ended: pass over those in the middle of an epoch.
     """
     for path in _newest_first(folder):
-        if at_most is not None and int(path.name.removeprefix("epoch-")) > at_most:
+        epoch, step = _place(path)
+        if (at_most is not None and (epoch, step) > at_most) or (ended and step):
             continue
         try:
             return _read(path)
         except Exception as error:
             log.warning("%s is damaged (%s); the checkpoint before it is used", path, error)
     return None
+
+
+def newest(trial: Path) -> tuple[int, int]:
+    """Return epoch and step of the newest checkpoint that a trial could resume from."""
+    path = next(_newest_first(trial / LAST), None)
+    return _place(path) if path else (0, 0)
 
 
 def finish(trial: Path, keep: bool) -> None:
@@ -100,7 +118,7 @@ def finish(trial: Path, keep: bool) -> None:
         keep: leave in `final` what validation measured at the last epoch, where that is not the
             best one.
     """
-    found = load(trial / LAST) if keep else None
+    found = load(trial / LAST, ended=True) if keep else None
     if found is not None and not (trial / BEST / _name(found.epoch)).is_dir():
         averaged = found.state["ema"]
         inner = "module."
@@ -112,8 +130,13 @@ def finish(trial: Path, keep: bool) -> None:
     shutil.rmtree(trial / LAST, ignore_errors=True)
 
 
-def _name(epoch: int) -> str:
-    return f"epoch-{epoch:04d}"
+def _name(epoch: int, step: int = 0) -> str:
+    return f"epoch-{epoch:04d}+{step:06d}" if step else f"epoch-{epoch:04d}"
+
+
+def _place(path: Path) -> tuple[int, int]:
+    epoch, _, step = path.name.removeprefix("epoch-").partition("+")
+    return int(epoch), int(step or 0)
 
 
 def _read(path: Path) -> Checkpoint:
@@ -123,11 +146,13 @@ def _read(path: Path) -> Checkpoint:
             raise ValueError(f"the checksum of {name} does not match")
     state = torch.load(path / STATE, weights_only=True, map_location="cpu")
     weights = load_file(path / WEIGHTS)
-    return Checkpoint(meta["epoch"], weights, state, meta["metrics"], meta["model"])
+    return Checkpoint(
+        meta["epoch"], weights, state, meta["metrics"], meta["model"], meta.get("step", 0)
+    )
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
-    return iter(sorted(folder.glob("epoch-*"), reverse=True))
+    return iter(sorted(folder.glob("epoch-*"), key=_place, reverse=True))
 
 
 def _checksum(path: Path) -> str:

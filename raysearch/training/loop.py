@@ -39,20 +39,26 @@ from raysearch.training.optimisation import Ema, build_optimizer, build_schedule
 from raysearch.training.probe import Probe
 from raysearch.training.recompute import recompute_activations
 from raysearch.training.trained import description, load_trained
+from raysearch.training.unfinished import Preempted, Unfinished, never
 from raysearch.training.warm_start import start_from
 
 Report = Callable[[dict[str, Any]], None]
+MOST_STEPS = 10**9  # More than any epoch has.
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the machine gives a trial: one of `world` ranks, its threads and loader workers."""
+    """What the machine gives a trial: one of `world` ranks, its threads and loader workers.
+
+    must_go: asked after every step; whether this process is about to be taken away.
+    """
 
     rank: int = 0
     world: int = 1
     threads: int = 1
     loader_workers: int = 0
     device: torch.device | None = None
+    must_go: Callable[[], bool] = never
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,11 @@ class Training:
         self.ready = self._wrap()
         self.best: float | None = None
         self.best_epoch = 0
+        self.parts = recipe.accumulation
+        self.begun = self.trained = Unfinished()
+        self.going: bool | Tensor = False
+        self.epoch = 0
+        self.told: dict[str, Any] = {}
 
     def live_values(self) -> dict[str, Any]:
         """Read back what every part works with now, by the names of the recipe."""
@@ -153,12 +164,14 @@ class Training:
 
         Raises:
             TrialError: the loss is not finite.
+            Preempted: the process must go; a checkpoint in the middle of an epoch was written.
         """
         done, metrics = self.resume()
         if metrics.get("finished"):
             report(metrics)
             return
         for epoch in range(done + 1, self.recipe.epochs + 1):
+            self.told = metrics
             metrics = {
                 "epoch": epoch,
                 "began": time.time(),
@@ -174,31 +187,67 @@ class Training:
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Run the training batches of one epoch, and return its mean losses and times."""
-        self.begin_epoch(epoch)
-        clock, sums, images, rate = Clock(), torch.zeros(4, device=self.device), 0, 0.0
-        for number, batch in enumerate(clock.waiting_for(self.batches)):
+        begun, clock = self.begun, Clock()
+        self.begin_epoch(epoch, begun.step)
+        first = self.machine.rank == 0  # What was summed before stands for all ranks together.
+        sums = torch.tensor(begun.sums if first else Unfinished().sums, device=self.device)
+        images, rate = begun.images if first else 0.0, begun.rate
+        for number, batch in enumerate(clock.waiting_for(self.batches), start=begun.step):
+            agreed = self.going
             rate = self.optimizer.param_groups[-1]["lr"]  # The last step's, when all is done.
             sums += self.step(batch, (epoch, number)) * batch.size
             images += batch.size
-        sums = self.all_reduced(torch.cat([sums, sums.new_tensor([images])]))
-        seconds = clock.working()
-        total, semantic, boundary, accuracy = (sums[:4] / sums[4]).tolist()
-        if not torch.isfinite(sums).all():
+            # Ranks look at the step before: on a GPU this one's answer is still on its way.
+            if bool(agreed if self.ranks else self.going):
+                self.break_off(self.come_to(number + 1, sums, images, rate, clock))
+        told = self.trained = self.come_to(len(self.batches), sums, images, rate, clock)
+        self.begun = Unfinished()
+        if not all(map(math.isfinite, told.sums)):
             raise not_finite(f"epoch {epoch}")
+        total, semantic, boundary, accuracy = (value / told.images for value in told.sums)
         return {
             "loss": total,
             "loss_semantic": semantic,
             "loss_boundary": boundary,
             "train_accuracy": accuracy,
             "learning_rate": rate,
-            "images_per_second": sums[4].item() / (seconds + clock.waited),
-            "train_seconds": seconds,
-            "data_seconds": clock.waited,
-            "data_wait_share": clock.waited / (seconds + clock.waited),
+            "images_per_second": told.images / (told.seconds + told.waited),
+            "train_seconds": told.seconds,
+            "data_seconds": told.waited,
+            "data_wait_share": told.waited / (told.seconds + told.waited),
+            "micro_batch": -(-self.recipe.batch_size // (self.machine.world * self.parts)),
+            "effective_batch": self.recipe.batch_size,
         }
 
-    def begin_epoch(self, epoch: int) -> None:
+    def come_to(
+        self, step: int, sums: Tensor, images: float, rate: float, clock: Clock
+    ) -> Unfinished:
+        """Return what an epoch has come to, over all ranks and what was done of it before."""
+        reduced = self.all_reduced(torch.cat([sums, sums.new_tensor([images])])).tolist()
+        seconds = self.begun.seconds + clock.working()
+        return Unfinished(
+            step, (*reduced[:4],), reduced[4], rate, seconds, self.begun.waited + clock.waited
+        )
+
+    def break_off(self, unfinished: Unfinished) -> None:
+        """Write a checkpoint in the middle of an epoch.
+
+        Raises:
+            Preempted: always.
+        """
+        if self.machine.rank == 0:
+            weights, model = self.network.state_dict(), self.description()
+            state = self.state() | {"unfinished": unfinished.to_state()}
+            last = self.folder / LAST
+            step = unfinished.step
+            checkpoint.save(last, self.epoch - 1, weights, state, self.told, model, step=step)
+        raise Preempted(
+            f"epoch {self.epoch}: broken off after {unfinished.step} steps, to go on later"
+        )
+
+    def begin_epoch(self, epoch: int, step: int = 0) -> None:
         """Set the parts to training; in stage one the encoder stands still, norms included."""
+        self.epoch = epoch
         still = epoch <= frozen_epochs(self.recipe)
         if still != bool(self.frozen):
             if still:
@@ -210,7 +259,7 @@ class Training:
         self.network.train()
         if still:
             encoder_of(self.network).eval()
-        self.batches.set_epoch(epoch)
+        self.batches.set_epoch(epoch, step)
 
     def step(self, batch: Batch, place: tuple[int, int] = (0, 0)) -> Tensor:
         """Take one optimizer step on this rank's share of a batch.
@@ -221,8 +270,7 @@ class Training:
         Returns:
             Mean losses (total, semantic, boundary) and the share of right classes, (4,).
         """
-        count = torch.tensor([float(batch.size)], device=self.device)
-        share = self.machine.world * batch.size / self.all_reduced(count) if self.ranks else 1.0
+        share = self.share(batch)
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(4, device=self.device)
         for number, (part, last) in enumerate(self.micro_batches(batch)):
@@ -241,6 +289,18 @@ class Training:
         if self.ema:
             self.ema.update(self.network)
         return sums
+
+    def share(self, batch: Batch) -> float | Tensor:
+        """Return what this rank's part of a batch weighs beside the mean of all ranks.
+
+        In passing the ranks agree whether one of them must go.
+        """
+        if not self.ranks:
+            self.going = self.machine.must_go()
+            return 1.0
+        told = torch.tensor([batch.size, self.machine.must_go()], dtype=torch.float32)
+        images, self.going = self.all_reduced(told.to(self.device)).unbind()
+        return self.machine.world * batch.size / images
 
     def mixed(self, part: Batch, seed: tuple[int, ...]) -> Mixed:
         """Bring a micro-batch to the device, and mix its images where the recipe says so."""
@@ -280,7 +340,7 @@ class Training:
 
     def micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, bool]]:
         """Yield the parts of a share, equally many on every rank, and which is the last."""
-        parts = batch.tensor_split(self.recipe.accumulation)
+        parts = batch.tensor_split(self.parts)
         for number, part in enumerate(parts, start=1):
             yield part, number == len(parts)
 
@@ -305,6 +365,8 @@ class Training:
             for index, logits, target in batch.native(output.semantic):
                 self.metrics.update(logits, target.to(self.device))
                 self.probe.keep(index, logits)
+            if self.machine.must_go() and not self.ranks:
+                self.break_off(self.trained)
         sums = self.all_reduced(sums)
         return {
             **self.metrics.compute(),
@@ -355,7 +417,7 @@ class Training:
         append_epoch(self.folder, metrics)
         epoch, every = metrics["epoch"], self.recipe.save_every
         weights = (self.ema.module if self.ema else self.network).state_dict()
-        model = description(self.spec, self.task, self.recipe, self.normalise)
+        model = self.description()
         if confusion is not None:
             best = self.folder / BEST
             checkpoint.save(best, epoch, weights, metrics=metrics, model=model, keep=1)
@@ -364,7 +426,16 @@ class Training:
         if every and epoch % every == 0:
             kept = self.folder / EVERY
             checkpoint.save(kept, epoch, weights, metrics=metrics, model=model, keep=None)
-        state = {
+        last, state = self.folder / LAST, self.state()
+        checkpoint.save(last, epoch, self.network.state_dict(), state, metrics, model)
+
+    def description(self) -> dict[str, Any]:
+        """Return what a checkpoint says of the network that its weights belong to."""
+        return description(self.spec, self.task, self.recipe, self.normalise)
+
+    def state(self) -> dict[str, Any]:
+        """Return what training goes on with, beside the weights."""
+        return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.precision.state_dict(),
@@ -372,17 +443,10 @@ class Training:
             "best": self.best,
             "best_epoch": self.best_epoch,
         }
-        last = self.folder / LAST
-        checkpoint.save(last, epoch, self.network.state_dict(), state, metrics, model)
 
     def resume(self) -> tuple[int, dict[str, Any]]:
         """Load the newest checkpoint; return its epoch (0: none) and that epoch's metrics."""
-        found = checkpoint.load(self.folder / LAST)
-        if self.ranks:  # Every rank goes on from the newest epoch that all of them can read.
-            newest = torch.tensor([found.epoch if found else 0], device=self.device)
-            dist.all_reduce(newest, op=dist.ReduceOp.MIN)
-            if found and found.epoch != int(newest):
-                found = checkpoint.load(self.folder / LAST, at_most=int(newest))
+        found = self._newest()
         if self.machine.rank == 0:
             forget_after(self.folder, found.epoch if found else 0)
         if found is None:
@@ -394,7 +458,20 @@ class Training:
         if self.ema:
             self.ema.load_state_dict(found.state["ema"])
         self.best, self.best_epoch = found.state["best"], found.state["best_epoch"]
+        self.begun = Unfinished(**found.state.get("unfinished", {}))
         return found.epoch, found.metrics
+
+    def _newest(self) -> checkpoint.Checkpoint | None:
+        """Return the newest checkpoint; with several ranks, the newest that all can read."""
+        found = checkpoint.load(self.folder / LAST)
+        if not self.ranks:
+            return found
+        own = (found.epoch, found.step) if found else (0, 0)
+        # One number each, so that the least of them is one rank's own.
+        newest = torch.tensor([own[0] * MOST_STEPS + own[1]], device=self.device)
+        dist.all_reduce(newest, op=dist.ReduceOp.MIN)
+        common = divmod(int(newest), MOST_STEPS)
+        return found if own == common else checkpoint.load(self.folder / LAST, at_most=common)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Bring images (N, C, H, W) on the device to the numbers that the network expects."""

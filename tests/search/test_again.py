@@ -19,7 +19,7 @@ from raysearch.records.again import (
 from raysearch.records.run_folder import RunFolder, find_run
 from raysearch.search.again import _on_all
 from raysearch.search.book import Book
-from raysearch.search.retention import delete_others
+from raysearch.search.retention import Retention
 from raysearch.search.sampler import OptunaSearcher, open_journal
 from raysearch.search.schedule import rungs
 from raysearch.search.techniques import CHAMPION, TECHNIQUES, without_each
@@ -99,7 +99,10 @@ class TestGivenRecipes:
         for number in range(24):
             trial(again, number, recipe(), 0.5)
             (again.trial_folder(number) / "best").mkdir()
-        delete_others(again, study.objective)
+        retention = Retention()
+        retention.search_started(again, study)
+        retention.trial_ended(again.trial(23))
+        retention.close()
         assert all((again.trial_folder(number) / "best").is_dir() for number in range(24))
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from raysearch.config import Objective, Recipe
+from raysearch.config import Objective, Recipe, Study
 from raysearch.records.run_folder import RunFolder, TrialRecord
-from raysearch.search.retention import delete_others, kept_trials
+from raysearch.search.retention import Retention, kept_trials
 from raysearch.training import checkpoint
 
 
@@ -22,17 +22,39 @@ def test_the_best_twenty_stay_and_three_of_each_architecture() -> None:
     assert kept_trials([*strong, *weak, *failed], Objective()) == {*range(20), 30, 31, 32}
 
 
-def test_an_ended_trial_keeps_its_best_and_a_running_one_its_last(run: RunFolder) -> None:
+def test_an_ended_trial_keeps_its_best_and_a_running_one_its_last(
+    run: RunFolder, study: Study
+) -> None:
     for number in range(2):
         run.begin_trial(number, Recipe(architecture="unet"))
         for kind in ("last", "best"):
             (run.trial_folder(number) / kind).mkdir()
     line = '{"epoch": 1, "miou": 0.5}\n'
     (run.trial_folder(0) / "metrics.jsonl").write_text(line, encoding="utf-8")
-    run.end_trial(0, "completed", "max epochs", Objective())
-    delete_others(run, Objective())
+    retention = Retention()
+    retention.search_started(run, study)
+    retention.trial_ended(run.end_trial(0, "completed", "max epochs", study.objective))
+    retention.close()
     left = [sorted(p.name for p in run.trial_folder(n).iterdir() if p.is_dir()) for n in range(2)]
     assert left == [["best"], ["best", "last"]]
+
+
+def test_a_better_trial_takes_the_place_of_the_weakest(run: RunFolder, study: Study) -> None:
+    values = [0.5 + 0.01 * number for number in range(22)]  # The search was resumed after trial 20.
+    for number, value in enumerate(values):
+        run.begin_trial(number, Recipe(architecture="unet"))
+        (run.trial_folder(number) / "best").mkdir()
+        line = f'{{"epoch": 1, "miou": {value}}}\n'
+        (run.trial_folder(number) / "metrics.jsonl").write_text(line, encoding="utf-8")
+    for number in range(20):
+        run.end_trial(number, "completed", "max epochs", study.objective)
+    retention = Retention()
+    retention.search_started(run, study)
+    for number in (20, 21):
+        retention.trial_ended(run.end_trial(number, "completed", "max epochs", study.objective))
+    retention.close()
+    kept = {number for number in range(22) if (run.trial_folder(number) / "best").is_dir()}
+    assert kept == set(range(2, 22))
 
 
 @pytest.mark.parametrize("averaged", [False, True])

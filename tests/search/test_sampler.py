@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 
 from raysearch.config import Study
 from raysearch.records.run_folder import RunFolder
@@ -68,3 +69,25 @@ def test_the_same_seed_suggests_the_same(tmp_path: Path) -> None:
     runs = [RunFolder.create(tmp_path / name, "small") for name in "ab"]
     one, two = ([searcher(run, study).suggest(str(n)) for n in range(4)] for run in runs)
     assert one == two
+
+
+def test_a_lost_trial_is_handed_out_again_before_anything_new(run: RunFolder) -> None:
+    given = searcher(run, small_study())
+    first, second = given.suggest("a"), given.suggest("b")
+    given.on_trial_complete("a", error=True)
+    given.hand_out_again(first["number"])
+    assert given.suggest("c") == first
+    assert given.suggest("d")["number"] == second["number"] + 1
+
+
+def test_the_search_is_not_over_while_a_trial_that_is_out_may_be_lost(run: RunFolder) -> None:
+    study = small_study()
+    budget = study.budget.model_copy(update={"trials": 1})
+    given = searcher(run, study.model_copy(update={"budget": budget}))
+    only = given.suggest("a")
+    assert given.suggest("b") is None
+    given.on_trial_complete("a", error=True)
+    given.hand_out_again(only["number"])
+    assert given.suggest("c") == only
+    given.on_trial_complete("c")
+    assert given.suggest("d") == Searcher.FINISHED

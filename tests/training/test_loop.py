@@ -18,6 +18,7 @@ from raysearch.training import checkpoint
 from raysearch.training.history import read_history
 from raysearch.training.live import check_live
 from raysearch.training.loop import Machine, Training
+from raysearch.training.unfinished import Preempted
 from tests.data.voc_miniature import CLASSES, config, write_plain
 from tests.training.two_ranks import on_two_ranks
 
@@ -54,6 +55,17 @@ def fit(trial: Training) -> list[dict[str, Any]]:
     return reports
 
 
+class Leaving:
+    """Says after so many steps, validation's included, that the process must go."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
 TIMES = ("seconds", "second", "time", "share", "memory", "began", "build_s")
 
 
@@ -72,6 +84,23 @@ def test_every_epoch_is_reported_recorded_and_kept(data: Data, folder: Path) -> 
     assert kept is not None
     assert kept.epoch == next(r["epoch"] for r in reports if r["miou"] == best["miou"])
     assert (folder / "predictions.npz").is_file()
+
+
+@pytest.mark.parametrize("after", range(1, 9))
+def test_a_trial_that_must_go_keeps_the_steps_of_its_epoch(
+    data: Data, tmp_path: Path, after: int
+) -> None:
+    values = {"ema_decay": 0.9, "early_stopping": 9, "learning_rate": 0.01}
+    whole = fit(training(data, tmp_path / "whole", **values))
+    broken_off, reports = tmp_path / "broken off", list[dict[str, Any]]()
+    leaving = Machine(device=CPU, must_go=Leaving(after))
+    with pytest.raises(Preempted):
+        training(data, broken_off, leaving, **values).fit(reports.append)
+    kept = next(iter(sorted((broken_off / "last").glob("epoch-*"), reverse=True)))
+    assert "+" in kept.name
+    reports += fit(training(data, broken_off, **values))
+    assert numbers(reports) == numbers(whole)
+    assert read_history(broken_off) == reports
 
 
 @pytest.mark.parametrize("values", [{}, {"ema_decay": 0.9, "schedule": "plateau"}])

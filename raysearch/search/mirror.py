@@ -1,0 +1,233 @@
+"""A run folder and its copy in storage: kept up by the search, brought back to a fresh machine.
+
+What trials write on their nodes reaches storage by themselves (`at_hand`). The search adds what it
+writes itself, and takes each trial's files when it has ended. Tune's own files, which are pickled,
+are never in storage.
+"""
+
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from raysearch.config import Study
+from raysearch.errors import RunError
+from raysearch.records.journal import mend
+from raysearch.records.listener import Listener
+from raysearch.records.run_folder import END, ERROR, INFO, RECIPE, RunFolder, point_latest
+from raysearch.records.terminal.text import make_console
+from raysearch.records.trial_record import TrialRecord
+from raysearch.search.at_hand import patiently
+from raysearch.search.pulling import newest_there, pull_trial
+from raysearch.search.uploads import KINDS, Background, Upload
+from raysearch.storage import Storage, reason
+from raysearch.training.checkpoint import FINAL, LAST, newest
+from raysearch.training.history import append_epoch, read_history
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 5.0
+PATIENCE_SECONDS = 120.0
+OWNER = "owner.json"
+WATCH_SECONDS = 4 * EVERY_SECONDS  # A search that lives writes its owner again within this time.
+OWN = (RECIPE, END, ERROR)  # What the search itself writes into a trial's folder.
+
+
+def storage_of(study: Study, run: Path) -> Storage | None:
+    """Return where a run's files are in storage; None where every node sees the run folder."""
+    uri = study.resources.storage
+    return Storage.of(uri) / f"{run.parent.name}/{run.name}" if uri else None
+
+
+@contextmanager
+def mirrored(run: RunFolder, study: Study) -> Iterator["Mirror | None"]:
+    """Keep the copy of a run up while a search works in its folder, and complete it in the end."""
+    storage = storage_of(study, run.path)
+    if storage is None:
+        yield None
+        return
+    mirror = Mirror(run, storage)
+    try:
+        yield mirror
+    finally:
+        mirror.close()
+
+
+class Mirror(Listener):
+    """Uploads what the search writes, every few seconds and when a trial begins or ends."""
+
+    def __init__(self, run: RunFolder, storage: Storage) -> None:
+        self.run, self.storage = run, storage
+        self.upload = Upload(run.path, storage, _of_search)
+        self.background = Background(self.work, "upload of the search", EVERY_SECONDS)
+
+    def work(self) -> None:
+        self.upload()
+        self.storage.write(OWNER, _owner())
+
+    def trial_started(self, record: TrialRecord) -> None:
+        self.background.ask()
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        self.background.ask()
+
+    def take(self, number: int) -> None:
+        """Bring an ended trial's files to this folder.
+
+        Raises:
+            OSError: storage is away for long.
+        """
+        folder = self.run.trial_folder(number)
+        storage = self.storage / f"trials/{folder.name}"
+        patiently(lambda: pull_trial(storage, folder), PATIENCE_SECONDS)
+
+    def leave(self, number: int, kinds: tuple[str, ...]) -> None:
+        """Delete checkpoints of an ended trial that are no longer here."""
+        folder = self.run.trial_folder(number)
+        storage = self.storage / f"trials/{folder.name}"
+        Upload(folder, storage, lambda name: name.startswith(f"{FINAL}/"))()
+        for kind in kinds:
+            storage.delete(kind)
+
+    def close(self) -> None:
+        """Complete the copy, or say how that is done later."""
+        problem = self.background.close(PATIENCE_SECONDS)
+        try:
+            if not problem:
+                push(self.run, self.storage)
+                self.storage.delete(OWNER)
+        except OSError as error:
+            problem = reason(error)
+        if problem:
+            make_console(stderr=True).print(
+                f"[yellow]{escape(str(self.storage))} lacks some of this search[/] "
+                f"({escape(problem)}). Nothing is lost here: `python -m raysearch.runs push "
+                f"{escape(str(self.run.path))}` uploads it later.",
+                soft_wrap=True,
+            )
+
+
+def push(run: RunFolder, storage: Storage) -> None:
+    """Bring everything of a run folder to storage, but what storage has of a later moment.
+
+    Raises:
+        OSError: storage cannot be reached.
+    """
+    ahead = set()
+    for number in run.numbers():
+        folder = run.trial_folder(number)
+        there = (storage / f"trials/{folder.name}").files()
+        if newest_there(there) > newest(folder):
+            ahead.add(folder.name)
+
+    def wanted(name: str) -> bool:
+        parts = name.split("/")
+        return parts[0] != "trials" or parts[1] not in ahead or parts[-1] in OWN
+
+    Upload(run.path, storage, wanted)()
+
+
+def _of_search(name: str) -> bool:
+    parts = name.split("/")
+    return parts[0] != "trials" or (len(parts) == 3 and parts[2] in OWN)
+
+
+def _owner() -> bytes:
+    told = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+    return json.dumps(told).encode()
+
+
+def pull_run(uri: str, output: Path) -> RunFolder:
+    """Bring a run from storage into an output folder of this machine, to go on with it.
+
+    What running trials resume from stays in storage; the nodes that train them take it.
+
+    Args:
+        uri: of the run, such as s3://bucket/prefix/animals/20260101-120000.
+
+    Raises:
+        ConfigError: storage cannot be used.
+        RunError: there is no such run, it is searched in at this moment, or it is here already.
+    """
+    storage = Storage.of(uri, levels=2)
+    Storage(storage.uri).check()
+    study, _, name = storage.folder.partition("/")
+    path = output.absolute() / study / name
+    if path.exists():
+        raise RunError(
+            f"{path}: is here already; go on with it by --resume {study}/{name}, or move it away "
+            "to take the one in storage"
+        )
+    try:
+        if not storage.has(INFO):
+            raise RunError(f"{storage}: holds no search ({INFO} is missing); correct the URI")
+        _refuse_running(storage)
+        aside = path.with_name(f".{name}.pulled")
+        _pull(storage, aside)
+    except OSError as error:
+        raise RunError(f"{storage}: cannot be read ({reason(error)}); try again") from error
+    aside.rename(path)
+    point_latest(path.parent)
+    return RunFolder(path)
+
+
+def _pull(storage: Storage, folder: Path) -> None:
+    """Download a run's files; ended trials bring all that they have kept."""
+    shutil.rmtree(folder, ignore_errors=True)
+    names = storage.files()
+    for name in names:
+        if not name.startswith("trials/") and name != OWNER:
+            storage.download(name, folder / name)
+    for trial in sorted({name.split("/")[1] for name in names if name.startswith("trials/")}):
+        if f"trials/{trial}/{RECIPE}" in names:
+            ended = f"trials/{trial}/{END}" in names
+            pull_trial(storage / f"trials/{trial}", folder / "trials" / trial, last=ended)
+    run = RunFolder(folder)
+    run.trials_folder.mkdir(exist_ok=True)
+    mend(run.journal)
+    run.describe(owner=folder.stat().st_uid)  # It holds none of Tune's pickles, so it can be ours.
+
+
+def _refuse_running(storage: Storage) -> None:
+    """Raise a RunError where another process goes on writing to a run in storage."""
+    first = storage.read(OWNER) if storage.has(OWNER) else b""
+    end = time.monotonic() + (WATCH_SECONDS if first else 0)
+    while time.monotonic() < end:
+        time.sleep(EVERY_SECONDS / 5)
+        now = storage.read(OWNER) if storage.has(OWNER) else b""
+        if now not in (first, b""):
+            owner: Mapping[str, Any] = json.loads(now)
+            raise RunError(
+                f"{storage}: process {owner['pid']} on {owner['host']} is searching here; wait for "
+                "it, or end it there with `python -m raysearch.runs stop`"
+            )
+
+
+def fill_in(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Add an epoch, as its trial reported it, to the history in this machine's folder.
+
+    A trial on another node writes its history there, and it comes here when the trial has ended.
+    """
+    if all(known["epoch"] != metrics["epoch"] for known in read_history(folder)):
+        append_epoch(folder, {key: v for key, v in metrics.items() if key not in _of_tune()})
+
+
+def _of_tune() -> frozenset[str]:
+    """The keys that Tune adds to every report."""
+    from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, EXPERIMENT_TAG
+
+    return frozenset({*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, EXPERIMENT_TAG})
+
+
+def gone(run: RunFolder, number: int) -> tuple[str, ...]:
+    """Return the kinds of checkpoints that an ended trial no longer has here."""
+    folder = run.trial_folder(number)
+    return tuple(kind for kind in KINDS if kind == LAST or not (folder / kind).is_dir())

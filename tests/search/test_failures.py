@@ -1,0 +1,61 @@
+"""When a failed configuration is tried once more, and when a lost one is given up."""
+
+from pathlib import Path
+
+import pytest
+
+from raysearch.errors import TrialError
+from raysearch.search import failures
+from raysearch.search.losses import LOST, MEMORY, Losses
+
+
+def fail(folder: Path, error: Exception) -> bool:
+    try:
+        raise error
+    except Exception as caught:
+        failures.note(folder, caught)
+    return failures.once_more(folder)
+
+
+def test_the_same_exception_is_not_tried_a_third_time(tmp_path: Path) -> None:
+    assert fail(tmp_path, OSError("the disk hiccups"))
+    assert not fail(tmp_path, OSError("the disk hiccups"))
+
+
+def test_an_exception_of_many_lines_is_known_again(tmp_path: Path) -> None:
+    assert fail(tmp_path, ValueError("first line\n  second, indented\n  third"))
+    assert fail(tmp_path, ValueError("another first line\n  second, indented\n  third"))
+    assert not fail(tmp_path, ValueError("first line\n  second, indented\n  third"))
+
+
+def test_no_third_failure_is_tried_again_whatever_it_is(tmp_path: Path) -> None:
+    tried = [fail(tmp_path, OSError(str(number))) for number in range(3)]
+    assert tried == [True, True, False]
+
+
+def test_what_raysearch_says_itself_is_final(tmp_path: Path) -> None:
+    assert not fail(tmp_path, TrialError("epoch 3: the loss is not finite"))
+    assert failures.reason(tmp_path) == "not finite"
+
+
+def test_a_lost_process_counts_only_without_progress() -> None:
+    losses = Losses()
+    assert [losses.given_up(7, (epoch, 0), LOST) for epoch in range(9)] == [False] * 9
+    assert [losses.given_up(7, (9, 12), LOST) for _ in range(3)] == [False, False, True]
+
+
+def test_memory_is_given_one_more_try_and_other_trials_are_not_counted() -> None:
+    losses = Losses()
+    assert not losses.given_up(1, (0, 0), MEMORY)
+    assert not losses.given_up(2, (0, 0), MEMORY)
+    assert losses.given_up(1, (0, 0), MEMORY)
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [(MemoryError(), "out of memory"), (RuntimeError("CUDA out of memory"), "out of memory"),
+     (KeyError("x"), "exception")],
+)  # fmt: skip
+def test_failures_have_names(tmp_path: Path, error: Exception, name: str) -> None:
+    fail(tmp_path, error)
+    assert failures.reason(tmp_path) == name
