@@ -1,5 +1,6 @@
 """What the operating system allows a process: how many files, and how much memory."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from raysearch.errors import ConfigError
@@ -40,25 +41,27 @@ def oom_kills() -> int | None:
     Counted in the control group of this process, which those that Ray starts share, else on the
     whole machine.
     """
-    for path in (*_group_files(), Path("/proc/vmstat")):
+    return kills_in([*memory_files(), Path("/proc/vmstat")])
+
+
+def kills_in(files: Iterable[Path]) -> int | None:
+    """Return the count that the first of these files has which has one."""
+    for path in files:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except OSError:
             continue
-        found = [int(n) for key, _, n in (line.partition(" ") for line in lines) if key == OOM_KILL]
-        if found:
-            return found[0]
+        for line in lines:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
     return None
 
 
-OOM_KILL = "oom_kill"
-
-
-def _group_files(
+def memory_files(
     groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
 ) -> list[Path]:
-    """Where the memory controller counts for this process's group, by its name outside a container
-    and by that inside."""
+    """Return where the kernel counts for this process's control group, of version 1 or 2: by the
+    group's name outside a container, and by that inside."""
     try:
         lines = groups.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -67,8 +70,7 @@ def _group_files(
     for _, controllers, path in (line.split(":", 2) for line in lines):
         if controllers and "memory" not in controllers.split(","):
             continue
-        version_1 = bool(controllers)
-        top = mounted / "memory" if version_1 else mounted
-        name = "memory.oom_control" if version_1 else "memory.events"
+        top = mounted / "memory" if controllers else mounted
+        name = "memory.oom_control" if controllers else "memory.events"
         found += [top / path.lstrip("/") / name, top / name]
     return found

@@ -24,6 +24,7 @@ from raysearch.records.run_folder import RunFolder, find_run, find_runs, point_l
 from raysearch.records.terminal.guard import guarded
 from raysearch.records.terminal.text import duration, make_console, number, states_text
 from raysearch.records.trial_record import TrialRecord
+from raysearch.redaction import redacted
 from raysearch.study import load_study
 
 STYLES = {"running": "cyan", "finished": "green", "interrupted": "yellow", "empty": "dim"}
@@ -169,12 +170,35 @@ def fill(console: Console, output: str, name: str) -> None:
         raise
     except Exception as error:  # MLflow passes on whatever its server or database raises.
         raise RunError(
-            f"MLflow cannot record {run.name}: {error}; see to its server (MLFLOW_TRACKING_URI), "
-            "then try again"
+            f"MLflow cannot record {run.name}: {redacted(str(error))}; see to its server "
+            "(MLFLOW_TRACKING_URI), then try again"
         ) from error
     console.print(f"{run.name} is recorded in MLflow")
     if registered:
         console.print(escape(registered), soft_wrap=True)
+
+
+def push(console: Console, output: str, name: str) -> None:
+    """Complete a search's copy in storage, where that was away.
+
+    Raises:
+        RunError: it has no storage.
+        ConfigError: its storage cannot be used.
+    """
+    from raysearch.search.mirror import push as push_run
+    from raysearch.search.mirror import storage_of
+    from raysearch.storage import Storage, reason
+
+    run = find_run(output, name)
+    storage = storage_of(_study(run), run.path)
+    if storage is None:
+        raise RunError(f"{run.name}: was searched without --storage, so there is nowhere to push")
+    Storage(storage.uri).check()
+    try:
+        push_run(run, storage)
+    except OSError as error:
+        raise RunError(f"{storage}: {reason(error)}; try again") from error
+    console.print(f"{run.name} is complete in {escape(str(storage))}", soft_wrap=True)
 
 
 def clean(console: Console, output: str, names: Sequence[str], finished: bool, yes: bool) -> None:
@@ -273,6 +297,7 @@ def parser() -> argparse.ArgumentParser:
         "show": "the leaderboard of a search, and where everything is",
         "stop": "end a search that runs on this machine; its records are written",
         "fill": "record a search in MLflow, where its server was away",
+        "push": "complete a search's copy in storage, where that was away",
     }.items():
         command = commands.add_parser(name, parents=[shared], help=what)
         command.add_argument("run", **run)
@@ -305,7 +330,7 @@ def _run(given: argparse.Namespace, console: Console) -> None:
     elif given.command == "show":
         show(console, given.output, given.run, given.without)
     else:
-        {"stop": stop, "fill": fill}[given.command](console, given.output, given.run)
+        {"stop": stop, "fill": fill, "push": push}[given.command](console, given.output, given.run)
 
 
 if __name__ == "__main__":

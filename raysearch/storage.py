@@ -16,17 +16,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from raysearch.errors import ConfigError
+from raysearch.redaction import redacted
 
 OBJECT_STORES = ("s3", "gcs")  # A file there is whole or absent, and folders need not be made.
 CHUNK = 8 * 2**20
 
-_LOGIN = re.compile(r"(?<=://)[^\s?]*:[^\s?]*@")
-_SECRET = re.compile(r"(?i)([?&][\w.-]*(?:key|secret|token|password|signature|sig)[\w.-]*=)[^&\s]+")
-
-
-def redacted(text: str) -> str:
-    """Return a text with the credentials of the URIs in it replaced by stars."""
-    return _SECRET.sub(r"\1***", _LOGIN.sub("***@", text))
+LOGIN = re.compile(r"://[^?]*:[^?]*@")
+ANONYMOUS = "://anonymous@"  # No credentials, but the wish to use none.
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,7 +55,7 @@ class Storage:
     def __str__(self) -> str:
         """The whole URI, as it can be typed."""
         path, mark, query = self.uri.partition("?")
-        return redacted("/".join([path, self.folder]).rstrip("/") + mark + query)
+        return "/".join([path, self.folder]).rstrip("/") + mark + query
 
     __repr__ = __str__
 
@@ -124,11 +120,13 @@ class Storage:
         Raises:
             ConfigError: one of these cannot be done, or the URI holds credentials.
         """
-        if redacted(self.uri) != self.uri:
+        bare = self.uri.replace(ANONYMOUS, "://")
+        if LOGIN.search(bare) or redacted(bare) != bare:
             raise ConfigError(
-                f"--storage {self}: holds credentials, which would be written into records; give "
-                "them by the environment (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                "~/.aws/credentials, or the machine's role) on every node, and leave them out here"
+                f"--storage {bare.split('://')[0]}://...: holds credentials, which would be "
+                "written into records; give them by the environment (for S3: AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, ~/.aws/credentials, or the machine's role) on every node, "
+                "and leave them out here"
             )
         name, data = f".raysearch-{uuid.uuid4().hex}", b"a file that tests this storage"
         try:

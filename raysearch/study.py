@@ -22,8 +22,30 @@ PROFILE_PARTS = (
 )
 
 
+MOST_VALUES = 100_000  # Of a study; its aliases count as often as they are used.
+MOST_BYTES = 8 * 2**20
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key that stands twice."""
+    """YAML's safe loader, which also refuses a key that stands twice, and what would fill memory
+    though the file is small: aliases of aliases."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        root = super().get_single_node()
+        if root is not None and _size(root, {}) > MOST_VALUES:
+            raise ConfigError(f"more than {MOST_VALUES} values, aliases included; write fewer")
+        return root
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count a node and all below it, an alias as often as it stands there; one inside itself has
+    no end."""
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = (part for one in inner for part in (one if isinstance(one, tuple) else (one,)))
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -44,6 +66,8 @@ _Loader.add_implicit_resolver(
     list("-+0123456789"),
 )
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+# Beside its own errors PyYAML passes on those of dates, of keys that are lists, and of depth.
+UNREADABLE = (yaml.YAMLError, ValueError, TypeError, RecursionError)
 
 
 def folders() -> list[Path]:
@@ -78,12 +102,14 @@ def find(name: str) -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a mapping from a YAML file; anything else is a ConfigError that names the place."""
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError("too large for a study; name a study's YAML")
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); correct the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys such as name, data, networks and budget")
@@ -173,7 +199,7 @@ def parse_value(text: str) -> Any:
     """Read a value of the command line as YAML would."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"'{text}' is not readable as a value: {error}") from error
 
 

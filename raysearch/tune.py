@@ -41,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
     add("--output", type=Path, default=Path("results"), help="default: results")
     key = "change a key of the study, such as fixed.schedule=cosine; may be repeated"
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help=key)
+    copied = "copy the run there, such as s3://bucket/prefix: nodes then share no files"
+    add("--storage", metavar="URI", help=copied)
     add("--launcher", choices=["auto", "train", "inline"], help="how trials run")
     add("--address", help="of a running Ray cluster (default: RAY_ADDRESS, or this machine)")
     add("--start-from", metavar="RUN", help="begin with the best points of another search")
@@ -98,8 +100,8 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 
 def _resume(options: argparse.Namespace, command: str) -> int:
-    run = RunFolder.open(find_run(options.output, options.resume or _name(options.study)).path)
-    given = [name for name in ("data", "launcher", *CHANGING) if getattr(options, name)]
+    run = RunFolder.open(_found(options).path)
+    given = [name for name in ("data", "launcher", "storage", *CHANGING) if getattr(options, name)]
     if given:
         raise ConfigError(
             f"{_flag(given[0])} changes what is searched and cannot be combined with "
@@ -163,6 +165,19 @@ def _repeat(options: argparse.Namespace, command: str) -> int:
         repeats=again,
     )
     return session.begin(job)
+
+
+def _found(options: argparse.Namespace) -> RunFolder:
+    """The run to resume; one in storage is brought here first."""
+    if "://" in options.resume:
+        from raysearch.search.mirror import pull_run
+
+        return pull_run(options.resume, options.output)
+    return find_run(options.output, options.resume or _name(options.study))
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
 def _flag(name: str) -> str:
@@ -248,6 +263,7 @@ def _changes(options: argparse.Namespace) -> list[str]:
         "budget.epochs": options.epochs,
         "budget.minutes": options.minutes,
         "resources.launcher": options.launcher,
+        "resources.storage": json.dumps(_absolute(options.storage)) if options.storage else None,
     }
     if options.minutes and not options.trials:
         named["budget.trials"] = "null"

@@ -9,8 +9,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "raysearch"
 # From the bottom up. Modules not named here are the commands, which nothing imports.
 LAYERS = [
-    "errors", "config", "study", "data", "models", "training", "inference", "records", "inspection",
-    "cluster", "search",
+    "errors", "limits", "redaction", "storage", "config", "study", "data", "models", "training",
+    "inference", "records", "inspection", "cluster", "diagnosis", "search",
 ]  # fmt: skip
 ONLY_IN = {"ray": {"search", "cluster"}, "mlflow": {"records"}}
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -57,7 +57,8 @@ def prepare_to_join(address: str) -> str:
     """Show a running cluster the token that it demands.
 
     Returns:
-        A warning of a cluster that demands none; empty where all is well.
+        A warning, of a cluster that demands none, or of a token that others could read until now;
+        empty where all is well.
 
     Raises:
         ConfigError: no cluster answers; the token is missing, wrong or readable by others; or the
@@ -71,6 +72,7 @@ def prepare_to_join(address: str) -> str:
         )
     if answer is grpc.StatusCode.OK:
         return admit_without_token(address)
+    repaired = not os.environ.get(TOKEN) and make_private(token_file())
     token = own_token()
     if not token:
         raise ConfigError(f"--address {address}: the cluster demands its token; {REPAIR}")
@@ -80,7 +82,7 @@ def prepare_to_join(address: str) -> str:
         )
     os.environ[MODE] = "token"
     _read_again()
-    return ""
+    return f"others could read {token_file()}; it is yours alone now (mode 0600)" * repaired
 
 
 def admit_without_token(address: str) -> str:
@@ -124,10 +126,8 @@ def own_token() -> str:
     It is taken from RAY_AUTH_TOKEN, the file in RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token.
 
     Raises:
-        ConfigError: the file cannot be read, or others can read it and that cannot be helped.
+        ConfigError: the file cannot be read.
     """
-    if not os.environ.get(TOKEN):
-        make_private(token_file())
     AuthenticationTokenLoader.instance().reset_cache()
     try:
         return str(AuthenticationTokenLoader.instance().get_raw_token(ignore_auth_mode=True))

@@ -7,19 +7,19 @@ without what was asked for. Here every key has to be known.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import ray.autoscaler
 import yaml
-from jsonschema import ValidationError
+from jsonschema import ValidationError, validate
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from raysearch.cluster.manifests import unknown_in_manifest
+from raysearch.cluster.manifests import MANIFESTS, unknown_in_manifest
 from raysearch.errors import ConfigError, closest
 
-SCHEMA = Path(ray.autoscaler.__file__).with_name("ray-schema.json")
 # Keys of the provider that Ray reads beside those of its schema.
 PROVIDER = {
     "external_head_ip", "use_external_head_ip", "coordinator_address", "aws_credentials",
@@ -38,6 +38,9 @@ def check_cluster_file(path: Path) -> None:
     """
     for document in read_documents(path):
         manifest = "apiVersion" in document
+        if manifest and document.get("kind") not in MANIFESTS:
+            hint = closest(str(document.get("kind")), MANIFESTS)
+            raise ConfigError(f"{path}: kind: {document.get('kind')} is not known here. {hint}")
         found = list(unknown_in_manifest(document) if manifest else unknown_keys(document))
         if found:
             raise ConfigError(f"{path}: {'; '.join(map(_sentence, found))}")
@@ -60,9 +63,17 @@ def read_documents(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+@cache
+def schema() -> dict[str, Any]:
+    """Return Ray's own schema of cluster.yaml."""
+    path = Path(ray.autoscaler.__file__).with_name("ray-schema.json")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def unknown_keys(config: Mapping[str, Any]) -> Iterator[Unknown]:
     """Yield the keys that `ray up` does not know, in the whole of a cluster file."""
-    yield from _unknown(config, json.loads(SCHEMA.read_text(encoding="utf-8")), "")
+    yield from _unknown(config, schema(), "")
     types = config.get("available_node_types")
     for name, kind in types.items() if isinstance(types, dict) else ():
         where = f"available_node_types.{name}"
@@ -74,14 +85,14 @@ def unknown_keys(config: Mapping[str, Any]) -> Iterator[Unknown]:
             yield from _unknown_to_ec2(kind.get("node_config"), f"{where}.node_config")
 
 
-def _unknown(value: Any, schema: Mapping[str, Any], where: str) -> Iterator[Unknown]:
+def _unknown(value: Any, known: Mapping[str, Any], where: str) -> Iterator[Unknown]:
     """Follow a value down Ray's schema."""
-    named = schema.get("properties", {})
-    if not isinstance(value, dict) or not (named or "patternProperties" in schema):
+    named = known.get("properties", {})
+    if not isinstance(value, dict) or not (named or "patternProperties" in known):
         return
     valid = {*named, *(PROVIDER if where == "provider" else ())}
     for key, inner in value.items():
-        below = named.get(key) or next(iter(schema.get("patternProperties", {}).values()), None)
+        below = named.get(key) or next(iter(known.get("patternProperties", {}).values()), None)
         if below is not None:
             yield from _unknown(inner, below, f"{where}.{key}".lstrip("."))
         elif key not in valid:
@@ -96,23 +107,12 @@ def _misspelt_resources(resources: Any, where: str) -> Iterator[Unknown]:
 
 
 def _unknown_to_ec2(node_config: Any, where: str) -> Iterator[Unknown]:
-    """Yield the keys that EC2's RunInstances does not have, by the description in Amazon's client.
-
-    Raises:
-        ConfigError: that client is missing, which `ray up` needs too.
-    """
-    try:
-        from botocore.loaders import Loader
-        from botocore.model import ServiceModel
-        from botocore.validate import ParamValidator
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "provider.type: aws needs Amazon's client; `uv pip install boto3` brings it"
-        ) from error
+    """Yield the keys that EC2's RunInstances does not have, by Amazon's own description."""
     if not isinstance(node_config, dict):
         return
-    described = Loader().load_service_model("ec2", "service-2")
-    shape = ServiceModel(described).operation_model("RunInstances").input_shape
+    shape = _run_instances()
+    from botocore.validate import ParamValidator
+
     # Ray chooses one of several subnets, and says how many machines.
     asked = {k: v for k, v in node_config.items() if k != "SubnetIds"}
     report = ParamValidator().validate({**asked, "MinCount": 1, "MaxCount": 1}, shape)
@@ -121,9 +121,28 @@ def _unknown_to_ec2(node_config: Any, where: str) -> Iterator[Unknown]:
             yield f"{where}{place}", told["unknown_param"], set(told["valid_names"])
 
 
+@cache
+def _run_instances() -> Any:
+    """Return what Amazon's client, which `ray up` needs too, knows of EC2's RunInstances.
+
+    Raises:
+        ConfigError: that client is missing.
+    """
+    try:
+        from botocore.loaders import Loader
+        from botocore.model import ServiceModel
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "provider.type: aws needs Amazon's client; `uv pip install boto3` brings it"
+        ) from error
+    described = ServiceModel(Loader().load_service_model("ec2", "service-2"))
+    return described.operation_model("RunInstances").input_shape
+
+
 def _check_as_ray_does(path: Path, config: dict[str, Any]) -> None:
     """Check values and what is required, as `ray up` does first, without what that prints."""
     try:
+        validate(config, schema())
         with redirect_stdout(StringIO()):
             validate_config(prepare_config(config))
     except ValidationError as error:

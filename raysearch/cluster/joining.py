@@ -31,6 +31,8 @@ SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ROTATION_MAX_BYTES": "67108864",  # Of each process's log, with two older ones beside it.
+    "RAY_ROTATION_BACKUP_COUNT": "2",
 }
 LOCAL, AUTO = "local", "auto"
 QUIET: dict[str, Any] = {

@@ -82,10 +82,13 @@ def told(nodes: Iterable[Node]) -> str:
 
 def _autoscaling() -> Mapping[str, Any]:
     """The configuration of the cluster's autoscaler; empty where it has none."""
-    gcs = ray.get_runtime_context().gcs_address
-    here = ray.get_runtime_context().get_node_id()
-    on_head = any(node["NodeID"] == here and HEAD in node["Resources"] for node in ray.nodes())
-    if on_head:
+    context = ray.get_runtime_context()
+    heads = [node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]]
+    if not heads:
+        return {}
+    # The control plane may be known here by another name than on its own machine.
+    gcs = f"{heads[0]['NodeManagerAddress']}:{context.gcs_address.rsplit(':', 1)[1]}"
+    if heads[0]["NodeID"] == context.get_node_id():
         return configuration(gcs)
     asked = ray.remote(num_cpus=0, resources={HEAD: 0.001})(configuration).remote(gcs)
     try:

@@ -141,7 +141,12 @@ class Budget(Values):
 
 
 class Resources(Values):
-    """What one trial reserves. Left out: one GPU where there is one, else one CPU core."""
+    """What one trial reserves. Left out: one GPU where there is one, else one CPU core.
+
+    storage: URI of a folder or object store that run folders are copied to; without it, every node
+        must see the output folder.
+    disk_gb: how much the checkpoints of a search may take.
+    """
 
     workers_per_trial: int = Field(default=1, ge=1)
     cpus_per_worker: int | None = Field(default=None, ge=1)
@@ -150,6 +155,8 @@ class Resources(Values):
     loader_workers: int | None = Field(default=None, ge=0)
     launcher: Literal["auto", "train", "inline"] = "auto"
     cache: Path | None = None
+    storage: str | None = None
+    disk_gb: float | None = Field(default=None, gt=0)
 
 
 # Of a mask's 256 numbers one is the ignore index.

@@ -13,9 +13,12 @@ from raysearch.errors import DataError
 # `opened` checks every header against the study's own max_pixels before it decodes.
 Image.MAX_IMAGE_PIXELS = None
 
+LARGE_TILE = 2**24  # Pixels of a tile that are never too many.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+# Others, such as EPS, are programs: a file's ending says nothing of what Pillow would make of it.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 MODES = {1: "L", 3: "RGB"}
-ORIENTATION = 0x0112
+ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0112, 322, 323
 
 
 def by_stem(folder: Path, hidden: bool = True) -> dict[str, Path]:
@@ -49,12 +52,13 @@ def opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty")
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             width, height = picture.size
             if width * height > max_pixels:
                 raise DataError(
                     f"{path}: {width}x{height} pixels are more than data.max_pixels ({max_pixels})"
                 )
+            _check_tiles(path, picture, max_pixels)
             yield picture
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
@@ -62,6 +66,14 @@ def opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         raise DataError(f"{path}: not a picture, or damaged in its header") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DataError(f"{path}: damaged or truncated ({error})") from error
+
+
+def _check_tiles(path: Path, picture: Image.Image, max_pixels: int) -> None:
+    """A TIFF is decoded by whole tiles, and they may be larger than the picture."""
+    tags = getattr(picture, "tag_v2", {})
+    tile = int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
+    if tile > max(max_pixels, LARGE_TILE):
+        raise DataError(f"{path}: tiles of {tile} pixels in a small picture; save it anew")
 
 
 def shape(path: Path, max_pixels: int) -> tuple[int, int]:

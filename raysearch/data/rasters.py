@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Interleaving
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
@@ -37,6 +38,8 @@ DTYPES = {
     "float64": "float32",
 }
 CACHE_MB = 64  # Of decoded blocks; GDAL's own choice is a twentieth of the machine's memory.
+MOST_BANDS, BANDS_A_PIXEL = 1024, 16
+MOST_BLOCK = 2**30  # Bytes that are decoded together.
 DRIVERS = ("GTiff", "PNG", "JPEG", "BMP", "WEBP")
 IGNORED = ("ignore", None, NotGeoreferencedWarning, None, 0)
 _filters = threading.Lock()
@@ -83,6 +86,7 @@ def opened(path: Path, max_pixels: int | None = None) -> Iterator[Any]:
                     f"{path}: {raster.width}x{raster.height} pixels are more than "
                     f"data.max_pixels ({max_pixels})"
                 )
+            _check_memory(path, raster, max_pixels)
             strange = [dtype for dtype in raster.dtypes if dtype not in DTYPES]
             if strange:
                 raise DataError(f"{path}: {strange[0]} pixels are not read; save real numbers")
@@ -92,6 +96,26 @@ def opened(path: Path, max_pixels: int | None = None) -> Iterator[Any]:
     except (OSError, RasterioError) as error:
         reason = error.__cause__ or error
         raise DataError(f"{path}: damaged, truncated or not a raster ({reason})") from error
+
+
+def _check_memory(path: Path, raster: Any, max_pixels: int | None) -> None:
+    """Few pixels may still be many bands, or lie in one huge block that is decoded as a whole."""
+    block = max(height * width for height, width in raster.block_shapes)
+    held = raster.count if raster.interleaving == Interleaving.pixel else 1
+    size = (
+        block * held * max(np.dtype(DTYPES.get(name, "float64")).itemsize for name in raster.dtypes)
+    )
+    if raster.count > MOST_BANDS or size > MOST_BLOCK:
+        raise DataError(
+            f"{path}: {raster.count} bands in blocks of {size / 2**20:.0f} MiB; save it anew with "
+            f"at most {MOST_BANDS} bands, and blocks such as 256x256"
+        )
+    values = raster.width * raster.height * raster.count
+    if max_pixels is not None and values > max_pixels * BANDS_A_PIXEL:
+        raise DataError(
+            f"{path}: {raster.width}x{raster.height} pixels of {raster.count} bands are more than "
+            f"{BANDS_A_PIXEL} times data.max_pixels ({max_pixels})"
+        )
 
 
 def _open(path: Path) -> Any:

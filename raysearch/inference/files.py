@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from raysearch.config import DataConfig, Task
-from raysearch.data import rasters
+from raysearch.data import images, rasters
 from raysearch.data.decoding import filled, reduced
 from raysearch.data.formats import reader
 from raysearch.data.images import ENDINGS
@@ -133,6 +134,7 @@ def read_picture(image: NewImage, data: DataConfig, task: Task) -> Picture:
         scene = scene_of(str(image.path), format_.rows(image.path, data))
         if scene is not None:
             return Picture(image, scene, scene.missing, raster=True)
+    _check_room(image.path, data)
     pixels = format_.picture(image.path, data)
     missing = None
     gaps = np.isnan(pixels) if pixels.dtype.kind == "f" else None
@@ -143,3 +145,15 @@ def read_picture(image: NewImage, data: DataConfig, task: Task) -> Picture:
         height, width = pixels.shape[:2]
         pixels = resize_image(pixels, reduced((height, width), data.cache_side))
     return Picture(image, pixels, missing, rasters.is_tiff(image.path))
+
+
+def _check_room(path: Path, data: DataConfig) -> None:
+    """A picture is decoded as a whole, and changed in a copy; a header may claim any size."""
+    shape = rasters.shape if rasters.is_tiff(path) else images.shape
+    height, width = shape(path, data.max_pixels)
+    needed, free = 2 * height * width * data.bands, psutil.virtual_memory().available
+    if needed > free:
+        raise DataError(
+            f"{path}: {width}x{height} pixels take {needed / 2**30:.1f} GiB of memory, and "
+            f"{free / 2**30:.1f} are free; save it as a GeoTIFF, which is read in parts"
+        )

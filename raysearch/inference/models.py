@@ -27,7 +27,7 @@ from raysearch.training.checkpoint import BEST
 from raysearch.training.metrics import BINS
 from raysearch.training.trained import Trained, load_trained
 
-ENSEMBLE, STUDY = "ensemble.json", "study.yaml"
+ENSEMBLE, STUDY, RUN = "ensemble.json", "study.yaml", "run.json"
 
 Vote = Literal["average", "majority", "confidence"]
 LEAST_CERTAIN = 1e-6
@@ -275,7 +275,7 @@ def named(place: Path, folder: Path) -> dict[str, Any]:
 def _load_ensemble(run: Path, device: torch.device | None) -> Model:
     told = _read_ensemble(run)
     try:
-        places = [run / str(member["place"]) for member in told["members"]]
+        places = [_inside(run, str(member["place"])) for member in told["members"]]
         rest: dict[str, Any] = {
             "weights": tuple(float(member["weight"]) for member in told["members"]),
             "vote": told["vote"],
@@ -286,8 +286,17 @@ def _load_ensemble(run: Path, device: torch.device | None) -> Model:
         }
     except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(run, error) from error
-    members = tuple(load_trained(place.resolve(), device) for place in places)
+    members = tuple(load_trained(place, device) for place in places)
     return Model(members, **rest)
+
+
+def _inside(folder: Path, place: str) -> Path:
+    """Return where a member lies. A search may name others' trials; a bundle, which may come from
+    elsewhere, holds all that it names."""
+    found = (folder / place).resolve()
+    if not (folder / RUN).is_file() and not found.is_relative_to(folder.resolve()):
+        raise ValueError(f"the member {place} lies outside")
+    return found
 
 
 def _best_trial(run: Path) -> Path:

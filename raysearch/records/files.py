@@ -1,12 +1,17 @@
 """Files that are whole after a kill at any moment: written aside, flushed to the disk, renamed."""
 
+import errno
 import json
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from raysearch.errors import RunError
+from raysearch.redaction import all_redacted
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # The disk, or the user's share of it.
 
 
 def write_text(path: Path, text: str) -> None:
@@ -24,15 +29,20 @@ def write_text(path: Path, text: str) -> None:
         aside.replace(path)
         _flush_folder(path.parent)
     except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written ({error.strerror}); free the disk, change the folder's "
-            "permissions, or choose another folder with --output"
-        ) from error
+        with suppress(OSError):
+            aside.unlink()
+        raise RunError(f"{path}: cannot be written ({error.strerror}); {_repair(error)}") from error
+
+
+def _repair(error: OSError) -> str:
+    if error.errno in FULL:
+        return "make room there, then finish the search with --resume"
+    return "change the folder's permissions, or choose another folder with --output"
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write values as JSON in one step."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
+    """Write values as JSON in one step, credentials in them hidden."""
+    write_text(path, json.dumps(all_redacted(values), indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -43,7 +53,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read ({error}); restore it from a backup") from error
     if not isinstance(values, dict):
         raise RunError(f"{path}: holds no mapping; restore it from a backup")

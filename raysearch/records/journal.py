@@ -1,5 +1,6 @@
-"""What the sampler has written down of a search, read without changing it."""
+"""What the sampler has written down of a search."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,18 @@ if TYPE_CHECKING:
 START = "start"  # The attribute of a trial that began as a start point of the study: its place.
 
 
+def mend(path: Path) -> None:
+    """Cut off a last line that a full disk or a kill has torn; what is appended would join it."""
+    if not path.is_file():
+        return
+    whole = path.read_bytes()
+    end = whole.rfind(b"\n") + 1
+    if end < len(whole):
+        os.truncate(path, end)
+
+
 def load_journal(path: Path) -> "optuna.Study | None":
-    """Load the Optuna study of a journal; None where there is none yet."""
+    """Load the Optuna study of a journal, without changing it; None where there is none yet."""
     if not path.is_file():
         return None
     import optuna

@@ -71,12 +71,16 @@ def table(records: Iterable[TrialRecord], study: Study) -> "pd.DataFrame":
     as miou), the task's other scores and losses at the best epoch, parameters, peak_memory_mb,
     collapsed, reason, every searched value, and the score of each class: of all where there are
     at most 20, and always of those that the study expects something of. `expectations` says how
-    many of these are met, `reached` which level of the study's goal.
+    many of these are met, `reached` which level of the study's goal. Where a trial had a GPU,
+    gpu_hours stands after peak_memory_mb.
     """
     import pandas as pd
 
     rows = [_row(record, study) for record in ranked(records, study.objective)]
-    frame = pd.DataFrame(rows, columns=_columns(study))
+    columns = _columns(study)
+    if any(row["gpu_hours"] is not None for row in rows):
+        columns.insert(columns.index("peak_memory_mb") + 1, "gpu_hours")
+    frame = pd.DataFrame(rows, columns=columns)
     whole = ["best_epoch", "parameters"]
     return frame.astype(dict.fromkeys(whole, "Int64"))
 
@@ -98,6 +102,7 @@ def _row(record: TrialRecord, study: Study) -> dict[str, Any]:
         "best_epoch": record.best_epoch,
         "parameters": record.parameters,
         "peak_memory_mb": round(max(memory), 1) if memory else None,
+        "gpu_hours": record.gpu_hours,
         "collapsed": record.collapsed,
         "reason": record.reason,
         **{key: _cell(record, key, flat) for key in searched(study)},
@@ -189,6 +194,7 @@ def write_summary(
         "trials": counts,
         "seconds": seconds,
         "busy_share": busy_share,
+        "gpu_hours": gpu_hours(records),
         "data_digest": info.get("data_digest"),
         "splits": info.get("splits", study.data.splits),
         "command": info.get("command"),
@@ -205,6 +211,12 @@ def _goal(run: RunFolder, study: Study, records: Sequence[TrialRecord]) -> dict[
         return None
     found = first_to_reach(records, goal, run.clock())
     return {**goal.model_dump(), "reached": {k: v and asdict(v) for k, v in found.items()}}
+
+
+def gpu_hours(records: Iterable[TrialRecord]) -> float | None:
+    """Return the GPU-hours of all trials; None where none had a GPU."""
+    hours = [record.gpu_hours for record in records if record.gpu_hours is not None]
+    return sum(hours) if hours else None
 
 
 def count_states(records: Iterable[TrialRecord]) -> dict[str, int]:

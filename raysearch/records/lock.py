@@ -22,7 +22,10 @@ LOCK, OWNER = ".lock", "owner.json"
 
 @dataclass(frozen=True)
 class Owner:
-    """A process on a host. A pid is used again in time, a pid with its start time is not."""
+    """A process on a host. A pid is used again in time, a pid with its start time is not.
+
+    started: seconds since the start of the host, which setting its clock does not change.
+    """
 
     pid: int
     host: str
@@ -37,7 +40,7 @@ class Owner:
         """Whether this very process runs on this host."""
         try:
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 1
+            same = abs(_started(process) - self.started) < 1
             return self.here and same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
@@ -48,7 +51,11 @@ class Owner:
 
 def this_process() -> Owner:
     """Return the owner that stands for this process."""
-    return Owner(os.getpid(), socket.gethostname(), psutil.Process().create_time())
+    return Owner(os.getpid(), socket.gethostname(), _started(psutil.Process()))
+
+
+def _started(process: psutil.Process) -> float:
+    return float(process.create_time() - psutil.boot_time())
 
 
 def owner(folder: Path) -> Owner | None:

@@ -5,6 +5,7 @@ tags, and only epochs that a run lacks are sent. So the same call serves a runni
 one, and one whose server was away.
 """
 
+import gc
 import logging
 import math
 import os
@@ -28,7 +29,7 @@ STATUS = {"completed": "FINISHED", "pruned": "FINISHED", "stopped": "KILLED", "f
 
 # Said elsewhere: as the step, the time, a tag, or in the summary.
 NO_METRICS = ("epoch", "time", "finished", "best", "best_epoch", "parameters")
-SUMMARY_METRICS = ("seconds", "busy_share")
+SUMMARY_METRICS = ("seconds", "busy_share", "gpu_hours")
 METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's own limits.
 
 # Read by MLflow when it is imported or used: silence, nothing sent home, and quick failures.
@@ -76,6 +77,7 @@ class MlflowTree:
         self.children: dict[int, str] = {}
         self.sent: dict[int, set[int]] = {}
         self.recorded: dict[int, str] = {}
+        self.ended: dict[int, str] = {}
 
     def _experiment(self) -> str:
         """One experiment a study; artifacts of the local database stand beside it."""
@@ -156,7 +158,7 @@ class MlflowTree:
         run = self.run
         files = [run.leaderboard, run.best_file, run.study_file, run.summary_file, run.info_file]
         for path in [*files, run.test_file, *sorted(run.path.glob("*.png"))]:
-            if path.is_file():
+            if path.is_file() and not path.is_symlink():
                 self.client.log_artifact(self.parent, str(path))
         status = "KILLED" if trials["running"] else "FINISHED"
         self.client.set_terminated(self.parent, status, _milliseconds(when))
@@ -173,18 +175,37 @@ class MlflowTree:
         self.client.set_tag(self.parent, "baseline", summary["baseline"]["name"])
         return {"baseline": summary["baseline"]["value"]}
 
-    def trial(self, number: int) -> None:
-        """Bring one trial's run up to date with its folder."""
+    def trial(self, number: int) -> bool:
+        """Bring one trial's run up to date with its folder.
+
+        Returns:
+            Whether it has ended and its `files` are still to be kept, which takes longer.
+        """
         record = self.run.trial(number)
         child = self.children.get(number) or self._child(record)
-        end = f"{record.state} {record.epochs}"
+        end = _end_of(record)
         if self.recorded.get(number) == end:
-            return
+            return False
         self._epochs(child, record)
-        if record.state != "running":
+        if record.state != "running" and self.ended.get(number) != end:
             self._end(child, record)
-            self.client.set_tag(child, RECORDED, end)
-            self.recorded[number] = end
+            self.ended[number] = end
+        return record.state != "running"
+
+    def files(self, number: int) -> None:
+        """Draw an ended trial's pictures, and keep them and its files."""
+        from raysearch.records.gallery import draw_trial  # Matplotlib takes a while to import.
+
+        record, child = self.run.trial(number), self.children[number]
+        for path in draw_trial(self.run, self.study, record):
+            self.picture(child, path, record.best_epoch or 0)
+        gc.collect()  # Figures are cycles of megabytes, which pile up until Python looks for them.
+        for name in (RECIPE, ERROR):
+            path = self.run.trial_folder(number) / name
+            if path.is_file() and not path.is_symlink():
+                self.client.log_artifact(child, str(path))
+        self.recorded[number] = _end_of(record)
+        self.client.set_tag(child, RECORDED, self.recorded[number])
 
     def _child(self, record: TrialRecord) -> str:
         identity = {SEARCH: self.info["id"], ROLE: "trial", "trial": str(record.number)}
@@ -222,7 +243,7 @@ class MlflowTree:
         sent |= {metrics["epoch"] for metrics in new}
 
     def _end(self, child: str, record: TrialRecord) -> None:
-        from raysearch.records.gallery import draw_trial  # Matplotlib takes a while to import.
+        from mlflow.entities import RunTag
 
         tags = {
             "state": record.state,
@@ -233,19 +254,12 @@ class MlflowTree:
             "goal_reached": reached(record, self.study.objective.goal) or None,
             "expectations": expectations(self.study, record.best_metrics),
         }
-        for key, value in tags.items():
-            if value is not None:
-                self.client.set_tag(child, key, str(value))
+        told = [RunTag(key, str(value)) for key, value in tags.items() if value is not None]
+        self.client.log_batch(child, tags=told, synchronous=True)
         ended = record.history[-1]["time"] if record.history else time.time()
         if record.value is not None:
             best = {f"best_{self.study.objective.metric}": record.value}
             self.metrics(child, [(best, ended, record.best_epoch or 0)])
-        for path in draw_trial(self.run, self.study, record):
-            self.picture(child, path, record.best_epoch or 0)
-        for name in (RECIPE, ERROR):
-            path = self.run.trial_folder(record.number) / name
-            if path.is_file():
-                self.client.log_artifact(child, str(path))
         self.client.set_terminated(child, STATUS[record.state], _milliseconds(ended))
 
     def picture(self, run_id: str, path: Path, step: int) -> None:
@@ -313,6 +327,10 @@ def _chunks(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
     remaining = iter(values)
     while batch := list(islice(remaining, size)):
         yield batch
+
+
+def _end_of(record: TrialRecord) -> str:
+    return f"{record.state} {record.epochs}"
 
 
 def _started(record: TrialRecord) -> float:

@@ -24,6 +24,7 @@ from raysearch.records.mlflow_ensemble import record_ensemble
 from raysearch.records.mlflow_tree import MlflowTree, connect, tracking_uri
 from raysearch.records.probes import EXAMPLE, answer_probes
 from raysearch.records.run_folder import RunFolder
+from raysearch.redaction import redacted
 from raysearch.study import load_study
 
 log = logging.getLogger(__name__)
@@ -73,8 +74,9 @@ def publish(run: RunFolder, uri: str | None = None) -> str:
         log.debug("MLflow at %s failed", uri, exc_info=error)
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return (
-            f"not registered: MLflow at {uri} is behind ({lines[0][:200]}). Nothing is lost: "
-            f"`python -m raysearch.runs fill {run.name}` registers the ensemble later"
+            f"not registered: MLflow at {redacted(uri)} is behind ({redacted(lines[0])[:200]}). "
+            f"Nothing is lost: `python -m raysearch.runs fill {run.name}` registers the ensemble "
+            "later"
         )
 
 
@@ -297,7 +299,9 @@ def bundle_of(uri: str, results: Path) -> Path:
         raise RunError(f"{uri}: must read models:/NAME@champion or models:/NAME/VERSION")
     tracking = tracking_uri(results)
     if tracking.startswith("sqlite:") and not Path(tracking.removeprefix("sqlite:///")).is_file():
-        raise RunError(f"{uri}: there are no records yet in {tracking}; run a search first")
+        raise RunError(
+            f"{uri}: there are no records yet in {redacted(tracking)}; run a search first"
+        )
     try:
         return _fetched(connect(tracking), match.groupdict(), results, tracking)
     except RunError:
@@ -305,7 +309,8 @@ def bundle_of(uri: str, results: Path) -> Path:
     except Exception as error:  # MLflow passes on whatever its server or database raises.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise RunError(
-            f"{uri}: cannot be had from MLflow at {tracking} ({lines[0][:200]}); "
+            f"{uri}: cannot be had from MLflow at {redacted(tracking)} "
+            f"({redacted(lines[0])[:200]}); "
             "name another with MLFLOW_TRACKING_URI, or a search instead"
         ) from error
 

@@ -106,8 +106,14 @@ class RunFolder:
 
     @property
     def is_mine(self) -> bool:
-        """Whether this user made the folder, and nobody has passed it on."""
-        return self.path.stat().st_uid == _user() == self.info.get("owner", _user())
+        """Whether this user made the folder and what a resumed search would follow in it, and
+        nobody has passed it on."""
+        files = (self.info_file, self.study_file, self.splits_file, self.journal)
+        inner = [path for path in (*files, self.trials_folder) if os.path.lexists(path)]
+        mine = all(path.lstat().st_uid == _user() for path in inner)
+        mine = mine and self.path.stat().st_uid == _user()
+        linked = any(path.is_symlink() for path in inner)
+        return mine and not linked and self.info.get("owner", _user()) == _user()
 
     @property
     def name(self) -> str:

@@ -1,5 +1,6 @@
 """MLflow, kept up to date in the background. A server that is away never holds the search up."""
 
+import contextlib
 import logging
 import queue
 import threading
@@ -13,6 +14,7 @@ from raysearch.records.mlflow_tree import MlflowTree, connect, tracking_uri
 from raysearch.records.registry import record
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.trial_record import TrialRecord
+from raysearch.redaction import redacted
 from raysearch.study import load_study
 
 log = logging.getLogger(__name__)
@@ -62,17 +64,21 @@ class MlflowTracking(Listener):
         if self.problem:
             log.warning(
                 "MLflow at %s is behind (%s). Nothing is lost: `python -m raysearch.runs fill` "
-                "records the search later.", self.uri, self.problem,
+                "records the search later.", redacted(self.uri or ""), self.problem,
             )  # fmt: skip
 
 
 class _Writer:
-    """The background thread: brings MLflow up to date, and tries again later where it cannot."""
+    """The background thread: brings MLflow up to date, and tries again later where it cannot.
+
+    The files of ended trials, whose pictures take longest, wait while any trial has news.
+    """
 
     def __init__(self, tracking: MlflowTracking, run: RunFolder, study: Study, uri: str) -> None:
         self.tracking, self.run, self.study, self.uri = tracking, run, study, uri
         self.tree: MlflowTree | None = None
         self.waiting: set[int] = set()
+        self.unkept: set[int] = set()
         self.retry_at = 0.0
 
     def work(self) -> None:
@@ -86,8 +92,15 @@ class _Writer:
                 self.attempt(last)
 
     def collect(self) -> bool:
-        """Wait for news and take all that there is; return whether the search has ended."""
-        news = [self.tracking.news.get()]
+        """Take all news that there is; wait for some where nothing else is left to do.
+
+        Returns:
+            Whether the search has ended.
+        """
+        news = list[int | None]()
+        pause = max(0.0, self.retry_at - time.monotonic()) if self.unkept else None
+        with contextlib.suppress(queue.Empty):
+            news.append(self.tracking.news.get(timeout=pause))
         while not self.tracking.news.empty():
             news.append(self.tracking.news.get())
         self.waiting |= {number for number in news if number is not None}
@@ -101,6 +114,7 @@ class _Writer:
             self.tracking.problem = ""
             for number in sorted(self.waiting):
                 self.record(self.tree, number)
+            self.keep(self.tree, last)
             if last:
                 self.tree.close()
         except Exception as error:  # Whatever a tracking server does, the search goes on.
@@ -109,10 +123,22 @@ class _Writer:
     def record(self, tree: MlflowTree, number: int) -> None:
         """Record one trial; one that cannot be recorded does not hold up the others."""
         try:
-            tree.trial(number)
+            if tree.trial(number):
+                self.unkept.add(number)
             self.waiting.discard(number)
         except Exception as error:
             self.note(error)
+
+    def keep(self, tree: MlflowTree, last: bool) -> None:
+        """Keep the files of ended trials, one by one, until there is news; at the end all."""
+        for number in sorted(self.unkept):
+            if not last and not self.tracking.news.empty():
+                return
+            try:
+                tree.files(number)
+                self.unkept.discard(number)
+            except Exception as error:
+                self.note(error)
 
     def note(self, error: Exception) -> None:
         log.debug("MLflow at %s failed", self.uri, exc_info=error)
@@ -132,7 +158,8 @@ def fill(run: RunFolder, uri: str | None = None) -> str:
     uri, study = uri or tracking_uri(run.output), load_study(str(run.study_file))
     tree = MlflowTree(connect(uri), run, study)
     for number in run.numbers():
-        tree.trial(number)
+        if tree.trial(number):
+            tree.files(number)
     if run.owner():
         tree.reopen()
         return ""
@@ -142,4 +169,4 @@ def fill(run: RunFolder, uri: str | None = None) -> str:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]
+    return redacted(lines[0] if lines else type(error).__name__)[:200]

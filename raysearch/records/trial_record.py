@@ -41,6 +41,11 @@ class TrialRecord:
         return next((m for m in self.history if m["epoch"] == self.best_epoch), {})
 
     @property
+    def gpu_hours(self) -> float | None:
+        """GPUs reserved times hours held; None where no GPU was."""
+        return next((m["gpu_hours"] for m in reversed(self.history) if "gpu_hours" in m), None)
+
+    @property
     def name(self) -> str:
         return f"{self.number:04d} {self.recipe.architecture}"
 

@@ -7,6 +7,7 @@ from typing import Any
 from raysearch.config import Recipe, Study
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder, TrialRecord
+from raysearch.search.mirror import fill_in
 
 
 class Book:
@@ -39,6 +40,8 @@ class Book:
         """Note one epoch; one that was trained again after a loss counts once."""
         if metrics["epoch"] in self.values[number]:
             return
+        if self.study.resources.storage:
+            fill_in(self.run.trial_folder(number), metrics)
         value = metrics.get(self.study.objective.metric, math.nan)
         if math.isfinite(value):
             self.values[number][metrics["epoch"]] = value

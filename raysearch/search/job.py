@@ -18,6 +18,7 @@ from raysearch.records.repeat import Repeated
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import Network, Plan
 from raysearch.search.checks import check_batches, check_data, check_networks, check_parts
+from raysearch.search.mirror import check_storage, shared_caches, storage_notes, storage_of
 from raysearch.search.prepare import (
     Prepared,
     bring_weights,
@@ -106,6 +107,8 @@ class Ready:
             slots=slots,
             launcher=self.launcher,
             loader_workers=loader_workers(resources, slots.cpus, slots.gpus),
+            storage=storage_of(self.study, run.path),
+            shared=shared_caches(self.study, self.job.output),
         )
 
 
@@ -117,6 +120,7 @@ def made_ready(job: Job) -> Iterator[Ready]:
         RaysearchError: anything that cannot be used, with what, where and the repair.
     """
     check_writable(job.output)
+    check_storage(job.study)
     device = find_device()
     study, located = locate(job.study, job.output)
     parameters: dict[str, int] = {}
@@ -202,5 +206,5 @@ def planned(ready: Ready, output: Path) -> Plan:
         launcher=ready.launcher,
         device=str(find_device()),
         output=output,
-        notes=ready.prepared.notes,
+        notes=(*ready.prepared.notes, *storage_notes(study)),
     )

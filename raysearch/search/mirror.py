@@ -16,9 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, EXPERIMENT_TAG
 from rich.markup import escape
 
 from raysearch.config import Study
+from raysearch.data import Cache
+from raysearch.data.shared_cache import share
 from raysearch.errors import RunError
 from raysearch.records.journal import mend
 from raysearch.records.listener import Listener
@@ -27,9 +31,9 @@ from raysearch.records.terminal.text import make_console
 from raysearch.records.trial_record import TrialRecord
 from raysearch.search.at_hand import patiently
 from raysearch.search.pulling import newest_there, pull_trial
-from raysearch.search.uploads import KINDS, Background, Upload
+from raysearch.search.uploads import KINDS, Background, Stamp, Upload, checkpoint_of, stamps
 from raysearch.storage import Storage, reason
-from raysearch.training.checkpoint import FINAL, LAST, newest
+from raysearch.training.checkpoint import FINAL, newest
 from raysearch.training.history import append_epoch, read_history
 
 log = logging.getLogger(__name__)
@@ -38,7 +42,51 @@ EVERY_SECONDS = 5.0
 PATIENCE_SECONDS = 120.0
 OWNER = "owner.json"
 WATCH_SECONDS = 4 * EVERY_SECONDS  # A search that lives writes its owner again within this time.
+OF_TUNE = frozenset({*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, EXPERIMENT_TAG})
 OWN = (RECIPE, END, ERROR)  # What the search itself writes into a trial's folder.
+
+
+def check_storage(study: Study) -> None:
+    """Raise a ConfigError where a study's storage cannot be used."""
+    if study.resources.storage:
+        Storage.of(study.resources.storage).check()
+
+
+def storage_notes(study: Study) -> tuple[str, ...]:
+    """Say before a search where it is copied to, and how much its checkpoints may take."""
+    resources, said = study.resources, list[str]()
+    if resources.storage:
+        said.append(f"the run folder is copied to {resources.storage}")
+    if resources.disk_gb:
+        said.append(f"checkpoints take {resources.disk_gb:g} GB at most")
+    return tuple(said)
+
+
+def shared_caches(study: Study, output: Path) -> Storage:
+    """Return where nodes without data find decoded images."""
+    return Storage.of(study.resources.storage or str(output)) / "cache"
+
+
+def share_cache(study: Study, cache: Cache, output: Path, coming: int) -> None:
+    """Put decoded images where nodes without data find them, if there may be such nodes.
+
+    Args:
+        coming: how many nodes the cluster's autoscaler may start.
+
+    Raises:
+        RunError: storage or the output folder cannot be written.
+    """
+    nodes = sum(node["Alive"] for node in ray.nodes()) + coming
+    if nodes == 1 and not study.resources.storage:
+        return
+    shared = shared_caches(study, output)
+    try:
+        share(cache, shared)
+    except OSError as error:
+        raise RunError(
+            f"{shared}: decoded images cannot be written ({reason(error)}); make room, or check "
+            "its permissions"
+        ) from error
 
 
 def storage_of(study: Study, run: Path) -> Storage | None:
@@ -73,6 +121,9 @@ class Mirror(Listener):
         self.upload()
         self.storage.write(OWNER, _owner())
 
+    def search_started(self, run: RunFolder, study: Study) -> None:
+        self.background.ask()
+
     def trial_started(self, record: TrialRecord) -> None:
         self.background.ask()
 
@@ -89,20 +140,25 @@ class Mirror(Listener):
         storage = self.storage / f"trials/{folder.name}"
         patiently(lambda: pull_trial(storage, folder), PATIENCE_SECONDS)
 
-    def leave(self, number: int, kinds: tuple[str, ...]) -> None:
-        """Delete checkpoints of an ended trial that are no longer here."""
+    def leave(self, number: int) -> None:
+        """Leave of an ended trial's checkpoints in storage what is left of them here.
+
+        Raises:
+            OSError: storage is away.
+        """
         folder = self.run.trial_folder(number)
         storage = self.storage / f"trials/{folder.name}"
         Upload(folder, storage, lambda name: name.startswith(f"{FINAL}/"))()
-        for kind in kinds:
-            storage.delete(kind)
+        for kind in KINDS:
+            if not (folder / kind).is_dir():
+                storage.delete(kind)
 
     def close(self) -> None:
         """Complete the copy, or say how that is done later."""
         problem = self.background.close(PATIENCE_SECONDS)
         try:
             if not problem:
-                push(self.run, self.storage)
+                push(self.run, self.storage, self.upload.known)
                 self.storage.delete(OWNER)
         except OSError as error:
             problem = reason(error)
@@ -115,24 +171,35 @@ class Mirror(Listener):
             )
 
 
-def push(run: RunFolder, storage: Storage) -> None:
+def push(run: RunFolder, storage: Storage, known: Mapping[str, Stamp] | None = None) -> None:
     """Bring everything of a run folder to storage, but what storage has of a later moment.
+
+    Args:
+        known: what is known to be there.
 
     Raises:
         OSError: storage cannot be reached.
     """
-    ahead = set()
-    for number in run.numbers():
-        folder = run.trial_folder(number)
-        there = (storage / f"trials/{folder.name}").files()
-        if newest_there(there) > newest(folder):
-            ahead.add(folder.name)
+    there = storage.files()
+    ahead = {folder for folder in map(run.trial_folder, run.numbers()) if _ahead(folder, there)}
+    names = {folder.name for folder in ahead}
 
     def wanted(name: str) -> bool:
-        parts = name.split("/")
-        return parts[0] != "trials" or parts[1] not in ahead or parts[-1] in OWN
+        return _of_search(name) or name.split("/")[1] not in names
 
-    Upload(run.path, storage, wanted)()
+    upload = Upload(run.path, storage, wanted)
+    # What a trial writes it has brought itself, and it changes its size with every epoch.
+    same = {n: s for n, s in stamps(run.path).items() if there.get(n) == s[0]}
+    upload.known = {n: s for n, s in same.items() if not _of_search(n) and not checkpoint_of(n)}
+    upload.known |= known or {}
+    upload()
+
+
+def _ahead(folder: Path, there: Mapping[str, int]) -> bool:
+    """Whether a trial has come further in storage than here."""
+    start = f"trials/{folder.name}/"
+    names = [name.removeprefix(start) for name in there if name.startswith(start)]
+    return newest_there(names) > newest(folder)
 
 
 def _of_search(name: str) -> bool:
@@ -217,17 +284,4 @@ def fill_in(folder: Path, metrics: Mapping[str, Any]) -> None:
     A trial on another node writes its history there, and it comes here when the trial has ended.
     """
     if all(known["epoch"] != metrics["epoch"] for known in read_history(folder)):
-        append_epoch(folder, {key: v for key, v in metrics.items() if key not in _of_tune()})
-
-
-def _of_tune() -> frozenset[str]:
-    """The keys that Tune adds to every report."""
-    from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, EXPERIMENT_TAG
-
-    return frozenset({*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, EXPERIMENT_TAG})
-
-
-def gone(run: RunFolder, number: int) -> tuple[str, ...]:
-    """Return the kinds of checkpoints that an ended trial no longer has here."""
-    folder = run.trial_folder(number)
-    return tuple(kind for kind in KINDS if kind == LAST or not (folder / kind).is_dir())
+        append_epoch(folder, {key: v for key, v in metrics.items() if key not in OF_TUNE})

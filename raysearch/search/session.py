@@ -21,6 +21,7 @@ from raysearch.records.tracking import MlflowTracking
 from raysearch.search.after import compare, finish, report
 from raysearch.search.baseline import baseline
 from raysearch.search.job import Job, Ready, made_ready, planned
+from raysearch.search.mirror import Mirror, mirrored, share_cache
 from raysearch.search.retention import Retention
 from raysearch.search.run import search
 from raysearch.study import load_study, to_yaml
@@ -41,7 +42,7 @@ def begin(job: Job) -> int:
     with made_ready(job) as ready:
         about = {"again": job.again.info} if job.again else {}
         run = RunFolder.create(job.output, job.study.name, **about)
-        with run.lock():
+        with run.lock(), mirrored(run, ready.study) as mirror:
             run.write("study.yaml", to_yaml(ready.study))
             run.write(run.splits_file.name, ready.prepared.data.splits.to_json())
             if job.again:
@@ -62,7 +63,7 @@ def begin(job: Job) -> int:
                 sessions=[],
                 repeats=_repeated_text(job.repeats),
             )
-            code = _search(ready, run)
+            code = _search(ready, run, mirror)
             if job.again:
                 return code
             compare(run, job.repeats)
@@ -87,7 +88,7 @@ def resume(run: RunFolder, study: Study, job: Job) -> int:
     job = replace(job, study=study, seed=run.info["seed"], test_data=test_data)
     by_hand = job.again is None
     job = replace(job, again=Again.read(run))
-    with run.lock(), made_ready(job) as ready:
+    with run.lock(), made_ready(job) as ready, mirrored(run, ready.study) as mirror:
         found, known = ready.prepared.data.digest, run.info["data_digest"]
         if found != known:
             raise RunError(
@@ -95,7 +96,7 @@ def resume(run: RunFolder, study: Study, job: Job) -> int:
                 f"(digest {found}, not {known}); start a new search with --start-from {run.path}"
             )
         run.write("study.yaml", to_yaml(ready.study))
-        code = _search(ready, run)
+        code = _search(ready, run, mirror)
         if job.again and by_hand:
             later = "goes on with it" if code else "says what came of it"
             told = f"`{escape(run.info['command'])}` {later}"
@@ -118,7 +119,7 @@ def resumed_study(run: RunFolder, trials: int | None, minutes: float | None) -> 
     return study.model_copy(update={"budget": budget})
 
 
-def _search(ready: Ready, run: RunFolder) -> int:
+def _search(ready: Ready, run: RunFolder, mirror: Mirror | None = None) -> int:
     """Run one session in a run folder that is ours, and write what it came to."""
     study, minutes = ready.study, ready.study.budget.minutes
     before = sessions(run)
@@ -128,8 +129,9 @@ def _search(ready: Ready, run: RunFolder) -> int:
     begun = time.time()
     run.describe(sessions=[*before, (begun, None)])
     progress = Progress(console, ready.slots.trials, seconds)
-    tracking, retention = MlflowTracking(), Retention()
-    listeners = [retention, tracking, progress]
+    tracking, retention = MlflowTracking(), Retention(mirror)
+    listeners = [retention, tracking, progress, *([mirror] if mirror else [])]
+    share_cache(study, ready.prepared.data.cache, ready.job.output, ready.slots.coming)
     try:
         cause = search(run, study, ready.context(run), ready.job.seed, seconds, listeners)
     finally:

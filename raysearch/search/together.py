@@ -47,6 +47,7 @@ def make_ensemble(
     Args, Raises:
         see `raysearch.records.ensemble.ensemble_run` and `raysearch.cluster.join`.
     """
+    stored = load_study(str(run.study_file)).resources.storage
     with make_console(stderr=True).status("asking candidates") as status:
         told = ensemble_run(
             run,
@@ -55,7 +56,8 @@ def make_ensemble(
             command,
             say=status.update,
             others=others,
-            how=partial(over_cluster, run=run, address=address),
+            # Answers are files, which other nodes can only give where they share a folder.
+            how=map if stored else partial(over_cluster, run=run, address=address),
             views=views,
         )
     show_ensemble(console, told)

@@ -23,12 +23,20 @@ from ray import tune
 from raysearch.cluster import Slots, notice
 from raysearch.config import DataConfig, Recipe, Study
 from raysearch.data import Cache, Data, open_data
+from raysearch.data.shared_cache import fetch as fetch_cache
 from raysearch.data.splits import read_splits
 from raysearch.errors import DataError
 from raysearch.models.weights import fetch
 from raysearch.search import failures
+from raysearch.search.at_hand import at_hand, send_failure
 from raysearch.search.ending import LEAVE
+from raysearch.search.schedule import rungs
+from raysearch.storage import Storage
+from raysearch.training.device import find_device
+from raysearch.training.fitting import halve
+from raysearch.training.memory import Limits, allowed, is_oom, limit_process
 from raysearch.training.unfinished import Preempted, never
+from raysearch.training.usage import usage_on
 
 # Tune gives a stopped trial 2 s to leave its thread. Where it takes longer (a busy machine, a slow
 # disk), the process is not used again, and its slot is lost for the rest of the search.
@@ -48,6 +56,8 @@ class Context:
     slots: Slots
     launcher: str
     loader_workers: int
+    storage: Storage | None = None  # Of the run, where nodes share no files.
+    shared: Storage | None = None  # Of caches, for nodes that have no data.
 
     def folder(self, config: dict[str, Any]) -> Path:
         return self.run / "trials" / f"{config['number']:04d}"
@@ -70,6 +80,7 @@ def inline(config: dict[str, Any], context: Context) -> None:
         torch.cuda.synchronize()  # A GPU that the trial before broke ends this process, not trials.
     folder = context.folder(config)
     while True:
+        before = allowed(folder)
         try:
             _train(config, context, tune.report)
         except Preempted:
@@ -78,8 +89,9 @@ def inline(config: dict[str, Any], context: Context) -> None:
             tune.report({"left": True})
         except Exception as error:
             failures.note(folder, error)
-            if failures.once_more(folder):
+            if allowed(folder) != before or failures.once_more(folder):
                 continue
+            send_failure(context.storage, folder, failures.ERROR)
             tune.report({"failed": failures.reason(folder)})
         finally:
             gc.collect()
@@ -94,6 +106,7 @@ def with_train(config: dict[str, Any], context: Context) -> None:
 
     folder = context.folder(config)
     while True:
+        before = allowed(folder)
         (folder / failures.ERROR).unlink(missing_ok=True)
         try:
             _trainer(config, context).fit()
@@ -108,7 +121,7 @@ def with_train(config: dict[str, Any], context: Context) -> None:
             else:
                 if not (folder / failures.ERROR).exists():
                     failures.write(folder, str(next(iter(found))))
-                if failures.once_more(folder):
+                if allowed(folder) != before or failures.once_more(folder):
                     continue
                 tune.report({"failed": failures.reason(folder)})
         return
@@ -191,13 +204,23 @@ def _train(
     from raysearch.training.loop import Machine, Sources, Training
 
     unreserved = not context.slots.gpus and torch.cuda.is_available()
-    device = torch.device("cpu") if unreserved else None
+    device = torch.device("cpu") if unreserved else find_device()
+    gpus = context.slots.gpus
+    limit_process(device, gpus)
+    memory = context.run.parents[1] / "memory"
+    limits = Limits.of(memory, device, gpus) if device.type == "cuda" else None
     recipe, study = Recipe.model_validate(config["recipe"]), context.study
     threads = max(1, context.slots.cpus - context.loader_workers)
     # A process that lost its driver may live on for a moment: one trains a trial at a time.
     alone = FileLock(context.folder(config) / ".lock") if rank == 0 else nullcontext()
-    with alone, notice.at_work():
-        Training(
+    mine = (context.storage, context.run, context.folder(config), rank, rungs(study))
+    with (
+        alone,
+        notice.at_work(),
+        at_hand(*mine) as uploading,
+        usage_on(device, gpus, world) as usage,
+    ):
+        training = Training(
             recipe,
             fetch(study.network_spec(recipe), context.weights),
             study.what,
@@ -205,10 +228,23 @@ def _train(
             study.objective,
             context.folder(config),
             Machine(
-                rank, world, threads, context.loader_workers, device, _going(context.run, draining)
+                rank,
+                world,
+                threads,
+                context.loader_workers,
+                device,
+                _going(context.run, draining),
+                limits,
+                usage,
             ),
             Sources(study.init_from.get(recipe.architecture), tuple(study.teachers)),
-        ).fit(report)
+        )
+        try:
+            training.fit(uploading(report))
+        except RuntimeError as error:
+            if is_oom(error):
+                halve(training, limits)  # Whoever calls sees it by `allowed`.
+            raise
 
 
 def _open(context: Context) -> Data:
@@ -225,18 +261,22 @@ _opened: dict[Path, Data] = {}
 def _data(context: Context) -> Data:
     """Open the data as the driver split it."""
     config = context.study.data
-    found = cache_here(config, context.root, context.cache, context.digest)
+    found = cache_here(config, context.root, context.cache, context.digest, context.shared)
     return Data(found, read_splits(context.run / "splits.json"), len(config.classes))
 
 
-def cache_here(config: DataConfig, root: Path, folder: Path, digest: str) -> Cache:
-    """Open a search's decoded images; a node that lacks them decodes them first.
+def cache_here(
+    config: DataConfig, root: Path, folder: Path, digest: str, shared: Storage | None = None
+) -> Cache:
+    """Open a search's decoded images; a node that lacks them decodes them first, or copies them
+    from storage where it has no data.
 
     Raises:
         DataError: the files on this node are not those of the search.
     """
     path = folder / digest[:16]
-    found = Cache(path) if path.is_dir() else open_data(config, root, folder, 0).cache
+    copied = fetch_cache(shared, digest, folder) if shared and not root.is_dir() else None
+    found = copied or (Cache(path) if path.is_dir() else open_data(config, root, folder, 0).cache)
     if found.digest != digest:
         raise DataError(
             f"{root}: the files here are not those that the search was started with "

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,11 @@ from raysearch.training.checkpoint import BEST, EVERY, LAST
 from raysearch.training.clock import Clock
 from raysearch.training.device import Precision, find_device, peak_memory_mb, prepare
 from raysearch.training.distillation import Distillation
+from raysearch.training.fitting import fitted_parts
 from raysearch.training.history import append_epoch, forget_after
 from raysearch.training.live import HasLiveValues, check_live, live_values
 from raysearch.training.losses import LossValues, build_loss
+from raysearch.training.memory import Limits, inject
 from raysearch.training.metrics import build_metrics
 from raysearch.training.mixing import Mixed, Mixing
 from raysearch.training.normalisation import Normalisation, statistics
@@ -40,6 +42,7 @@ from raysearch.training.probe import Probe
 from raysearch.training.recompute import recompute_activations
 from raysearch.training.trained import description, load_trained
 from raysearch.training.unfinished import Preempted, Unfinished, never
+from raysearch.training.usage import Usage
 from raysearch.training.warm_start import start_from
 
 Report = Callable[[dict[str, Any]], None]
@@ -51,6 +54,8 @@ class Machine:
     """What the machine gives a trial: one of `world` ranks, its threads and loader workers.
 
     must_go: asked after every step; whether this process is about to be taken away.
+    limits: what is known to fit on this kind of GPU; None tries nothing.
+    usage: of the GPU, which every epoch tells.
     """
 
     rank: int = 0
@@ -59,6 +64,8 @@ class Machine:
     loader_workers: int = 0
     device: torch.device | None = None
     must_go: Callable[[], bool] = never
+    limits: Limits | None = None
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True)
@@ -100,9 +107,9 @@ class Training:
         self.normalise = Normalisation(*statistics(data)).to(self.device)
         self.optimizer = build_optimizer(recipe, self.network)
         pinned = self.device.type == "cuda"
-        share = (machine.rank, machine.world, machine.loader_workers, pinned)
-        self.batches = training_batches(data, recipe, task, *share)
-        self.validation = validation_batches(data, recipe, *share)
+        self.loading = (machine.rank, machine.world, machine.loader_workers, pinned)
+        self.batches = training_batches(data, recipe, task, *self.loading)
+        self.validation = validation_batches(data, recipe, *self.loading)
         self.schedule = build_schedule(recipe, self.optimizer, len(self.batches))
         self.ema = Ema(self.network, recipe.ema_decay) if recipe.ema_decay else None
         if recipe.gradient_checkpointing and not recompute_activations(self.network):
@@ -166,7 +173,9 @@ class Training:
             TrialError: the loss is not finite.
             Preempted: the process must go; a checkpoint in the middle of an epoch was written.
         """
+        self.fit_memory()
         done, metrics = self.resume()
+        self.machine.usage.go_on_from(metrics)
         if metrics.get("finished"):
             report(metrics)
             return
@@ -184,6 +193,13 @@ class Training:
             report(metrics)
             if metrics["finished"]:
                 return
+
+    def fit_memory(self) -> None:
+        """Take batches in as many parts as the GPU needs, and validation's as small."""
+        self.parts = fitted_parts(self, self.machine.limits)
+        if self.parts > self.recipe.accumulation:
+            smaller = self.recipe.model_copy(update={"accumulation": self.parts})
+            self.validation = validation_batches(self.data, smaller, *self.loading)
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Run the training batches of one epoch, and return its mean losses and times."""
@@ -274,6 +290,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(4, device=self.device)
         for number, (part, last) in enumerate(self.micro_batches(batch)):
+            inject(part.size)
             mixed = self.mixed(part, (self.recipe.seed, *place, self.machine.rank, number))
             weight = part.size / batch.size
             with nullcontext() if last or not self.ranks else self.ready.no_sync():  # type: ignore[operator]
@@ -389,6 +406,7 @@ class Training:
             "accuracy_gap": accuracy_gap,
             "reached": goal.reached(metrics) if goal else "",
             "peak_memory_mb": peak_memory_mb(self.device),
+            **self.machine.usage.take(),
             "best": self.best,
             "best_epoch": self.best_epoch,
             "time": time.time(),

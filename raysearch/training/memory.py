@@ -159,13 +159,12 @@ class Limits:
 def _fits(step: Callable[[int], object], images: int) -> bool:
     try:
         step(images)
-        fits = True
+        return True
     except RuntimeError as error:
         if not is_oom(error):
             raise
-        fits = False
     free_memory()  # Here, where the error no longer holds the tensors of its frames.
-    return fits
+    return False
 
 
 def file_name(gpu: str, total: int, gpus: float = 1.0) -> str:

@@ -59,7 +59,8 @@ class Workplace:
             return subprocess.Popen(
                 [sys.executable, "-m", "raysearch.tune", *arguments],
                 cwd=self.path,
-                env={k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", TRACKING)},
+                env={k: v for k, v in os.environ.items() if k != TRACKING}
+                | {"RAY_ADDRESS": "local"},
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 text=True,

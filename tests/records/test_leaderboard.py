@@ -185,6 +185,18 @@ def test_busy_share_by_hand(run: RunFolder) -> None:
     assert busy_share(records, 2, []) is None
 
 
+def test_gpu_hours_are_told_where_a_trial_had_a_gpu(run: RunFolder) -> None:
+    study = fakes.study()
+    add_trial(run, 0, 0.3)
+    assert "gpu_hours" not in table(run.trials(), study)
+    assert write_summary(run, study, seconds=60, busy_share=None)["gpu_hours"] is None
+    lines = [{"miou": 0.4, "gpu_hours": 0.5}, {"miou": 0.5, "gpu_hours": 1.25}]
+    add_epochs(run, 1, study, lines)
+    add_epochs(run, 2, study, lines)
+    assert table(run.trials(), study).set_index("trial").gpu_hours[1] == 1.25
+    assert write_summary(run, study, seconds=60, busy_share=None)["gpu_hours"] == 2.5
+
+
 def test_best_over_time_leaves_failures_out(run: RunFolder) -> None:
     add_trial(run, 0, 0.3)
     add_trial(run, 1, 0.5, started=fakes.STARTED + 60)

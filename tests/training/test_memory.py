@@ -90,7 +90,7 @@ def test_parts_are_as_few_as_fit() -> None:
 
 def test_the_largest_that_fits_is_found(limits: Limits) -> None:
     sizes = micro_batches(16)
-    for room in range(1, 20):
+    for room in (1, 2, 3, 5, 8, 15, 16, 19):
         found = limits.largest(f"unet {room}", sizes, Gpu(room))
         assert found == max(n for n in sizes if n <= room)
 
@@ -256,6 +256,23 @@ def test_memory_exhausted_in_training_halves_the_parts(
     key = memory_key(trial)
     assert limits.known(key) == Bounds(1, 2)
     assert json.loads((tmp_path / "micro_batch.json").read_text()) == {"largest": 1}
+
+
+def test_a_trial_goes_on_with_half_and_keeps_its_effective_batch(
+    data: Data, tmp_path: Path
+) -> None:
+    gpu, reports, failed = Gpu(3), list[dict[str, Any]](), list[int]()
+    while not reports or not reports[-1]["finished"]:
+        trial = gpu.holds(training(data, tmp_path))
+        trial.parts = fitted_parts(trial)
+        try:
+            trial.fit(reports.append)
+        except torch.OutOfMemoryError:
+            failed.append(halve(trial))
+    assert failed == [4, 2]
+    assert [(told["epoch"], told["micro_batch"]) for told in reports] == [(1, 2), (2, 2)]
+    assert trial.schedule.steps == 2 * len(trial.batches)
+    assert {told["effective_batch"] for told in reports} == {8}
 
 
 def test_what_needs_other_memory_has_another_key(data: Data, tmp_path: Path) -> None:

@@ -391,7 +391,7 @@ def _channels(value: Any) -> list[float]:
 def _load(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(document, dict):
         raise DataError(f"{path}: not as Perception writes it (no object in braces)")

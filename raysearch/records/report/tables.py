@@ -41,7 +41,8 @@ def leaderboard(known: Known) -> Table:
     beside = companions(study)
     hopes = ["expectations"] if study.objective.expected else []
     knobs = [key for key in searched(study) if frame[key].nunique(dropna=False) > 1]
-    heads = ["trial", "state", "architecture", metric, *beside, *hopes, "epochs", "time",
+    held = ["GPU-hours"] if "gpu_hours" in frame else []
+    heads = ["trial", "state", "architecture", metric, *beside, *hopes, "epochs", "time", *held,
              "parameters", *(key.removeprefix("network.") for key in knobs)]  # fmt: skip
     rows = []
     for row in frame.to_dict("records"):
@@ -51,8 +52,9 @@ def leaderboard(known: Known) -> Table:
             (
                 str(row["trial"]), state, row["architecture"], three(row[metric]),
                 *(three(row[key]) for key in beside), *(short(row[key]) for key in hopes),
-                str(row["epochs"]), duration(row["seconds"]), millions(_count(row["parameters"])),
-                *(short(row[key]) for key in knobs),
+                str(row["epochs"]), duration(row["seconds"]),
+                *(three(row["gpu_hours"]) for _ in held),
+                millions(_count(row["parameters"])), *(short(row[key]) for key in knobs),
             )
         )  # fmt: skip
     words = tuple(place for place, head in enumerate(heads) if head in ("loss", "schedule"))
@@ -224,6 +226,7 @@ def facts(known: Known) -> list[tuple[str, str]]:
         "by": info.get("user", ""),
         "sessions": "; ".join(_session(begin, end) for begin, end in info.get("sessions", [])),
         "device": known.summary.get("device", ""),
+        "GPU-hours": short(known.summary.get("gpu_hours") or ""),
         "machine": ", ".join(f"{key} {text}" for key, text in info.get("machine", {}).items()),
         "profile": study.profile or "",
         "launcher": _launcher(known),

@@ -175,7 +175,9 @@ def _outcome(
         shown.add_row("trials", states_text(summary["trials"]))
         busy = summary.get("busy_share")
         share = "" if busy is None else f", slots busy {busy:.0%} (waiting for data left out)"
-        shown.add_row("time", f"{duration(summary['seconds'])}{share}")
+        hours = summary.get("gpu_hours")
+        held = "" if hours is None else f", {hours:.2f} GPU-hours"
+        shown.add_row("time", f"{duration(summary['seconds'])}{share}{held}")
     return shown
 
 

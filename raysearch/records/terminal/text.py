@@ -1,10 +1,14 @@
 """Small texts that plan, progress and results share."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+
+from raysearch.redaction import redacted
 
 STATE_STYLES = {
     "completed": "green",
@@ -15,9 +19,24 @@ STATE_STYLES = {
 }
 
 
+# Names of files and classes may hold escape codes, with which a terminal can be made to lie.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class SafeConsole(Console):
+    """Prints no control codes but rich's own, and no credentials."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for part in super().render(renderable, options):
+            safe = CONTROLS.sub("\N{REPLACEMENT CHARACTER}", redacted(part.text))
+            yield part if part.control else Segment(safe, part.style)
+
+
 def make_console(**options: Any) -> Console:
     """Return a console whose tables stay readable in a file or a pipe, at 110 columns."""
-    console = Console(highlight=False, **options)
+    console = SafeConsole(highlight=False, **options)
     if not console.is_terminal and "width" not in options:
         console.width = max(console.width, 110)
     return console
