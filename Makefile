@@ -56,10 +56,12 @@ ui: env  ## open the records of all searches in MLflow, on this machine only
 	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 	  --backend-store-uri sqlite:///results/mlflow.db --artifacts-destination results/mlartifacts
 
-bench: env  ## measure start-up, data and training on this machine
+bench: env  ## measure start-up, data, training and scheduling on this machine
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python -m benchmarks.scheduling
+	$(BIN)/python -m benchmarks.many_trials
 
 lock: env  ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade takes the newest versions
 	$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --extra dev \

@@ -30,7 +30,8 @@ from raysearch.records.terminal import make_console
 from raysearch.search.prepare import locate, prepare
 from raysearch.study import load_study
 from raysearch.training.fitting import largest_micro_batch
-from raysearch.training.loop import Machine, Training
+from raysearch.training.loop import Training
+from raysearch.training.machine import Machine
 from raysearch.training.memory import Limits, free_memory, micro_batches
 from raysearch.training.usage import Usage, usage_on
 

@@ -26,7 +26,8 @@ from raysearch.records.terminal import make_console
 from raysearch.search.prepare import locate, prepare
 from raysearch.study import load_study
 from raysearch.training.device import find_device
-from raysearch.training.loop import Machine, Training
+from raysearch.training.loop import Training
+from raysearch.training.machine import Machine
 from raysearch.training.optimisation import build_optimizer
 
 LIMIT = 0.85

@@ -15,6 +15,7 @@ COMMANDS = {
     "report": "write one HTML page about a search",
     "ensemble": "make the best model of a search's trials together, and measure it",
     "export": "write a model as ONNX, checked against PyTorch, with a table of speeds",
+    "doctor": "look at this machine and its cluster before money is spent",
     "runs": "list, show, stop and clean runs",
 }
 

@@ -59,7 +59,8 @@ def _members(tree: MlflowTree, told: Mapping[str, Any]) -> dict[str, tuple[str, 
     for member in told["members"]:
         number, search = member["trial"], tree.info["id"]
         if member["run"] is None:
-            tree.trial(number)
+            if tree.trial(number):
+                tree.files(number)
         else:
             place = (tree.run.path / member["place"]).resolve()
             search = RunFolder.read(place.parents[2]).info["id"]

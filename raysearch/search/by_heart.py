@@ -10,7 +10,7 @@ from raysearch import cluster
 from raysearch.models.weights import fetch
 from raysearch.records.terminal import make_console
 from raysearch.search.job import Job, made_ready
-from raysearch.training.loop import Machine
+from raysearch.training.machine import Machine
 from raysearch.training.overfit import LEARNED, overfit_batch
 
 

@@ -13,6 +13,7 @@ from ray.tune import Callback, Stopper
 
 from raysearch.records.files import write_text
 from raysearch.records.run_folder import ERROR
+from raysearch.redaction import redacted
 from raysearch.search.book import Book
 from raysearch.search.losses import LOST, MEMORY, Losses
 from raysearch.search.schedule import AshaByArchitecture
@@ -129,6 +130,7 @@ class Events(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
+        _forget_statistics(trial)
         self.ending.running.discard(number)
         if number in self.failed:
             self._end(number, "failed", self.failed[number])
@@ -142,11 +144,12 @@ class Events(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """What reaches Tune as an error is a process or a node that was lost."""
         number = trial.config["number"]
+        _forget_statistics(trial)
         self.ending.running.discard(number)
         folder, told = self.book.run.trial_folder(number), _error_of(trial)
         reason = MEMORY if "OutOfMemoryError" in told else LOST
         if self.losses.given_up(number, newest(folder), reason):
-            write_text(folder / ERROR, told)
+            write_text(folder / ERROR, redacted(told))
             self._end(number, "failed", reason)
         else:
             self.hand_out_again(number)
@@ -167,6 +170,15 @@ class Events(Callback):
     def _end(self, number: int, state: str, reason: str) -> None:
         self.book.end(number, state, reason)
         self.tell(number, state, self.book.values[number])
+
+
+def _forget_statistics(trial: Any) -> None:
+    """Drop what Tune keeps of an ended trial's metrics, which nothing here asks for.
+
+    It is tens of kilobytes a trial, for as long as the search runs.
+    """
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
 
 
 def _error_of(trial: Any) -> str:

@@ -5,6 +5,8 @@ import os
 import traceback
 from pathlib import Path
 
+from raysearch.redaction import redacted
+
 ERROR, TRIES = "error.txt", "failures.json"
 OWN = "raysearch.errors."  # What raysearch raises on purpose comes again in the same way.
 MOST_TRIES = 3
@@ -57,5 +59,5 @@ def _tries(folder: Path) -> list[str]:
 
 def _write(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
+    aside.write_text(redacted(text), encoding="utf-8")
     aside.replace(path)

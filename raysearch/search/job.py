@@ -206,5 +206,5 @@ def planned(ready: Ready, output: Path) -> Plan:
         launcher=ready.launcher,
         device=str(find_device()),
         output=output,
-        notes=(*ready.prepared.notes, *storage_notes(study)),
+        notes=(*ready.prepared.notes, *slots.notes, *storage_notes(study)),
     )

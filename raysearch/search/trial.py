@@ -201,7 +201,8 @@ def _train(
     world: int = 1,
     draining: Callable[[], bool] = never,
 ) -> None:
-    from raysearch.training.loop import Machine, Sources, Training
+    from raysearch.training.loop import Training
+    from raysearch.training.machine import Machine, Sources
 
     unreserved = not context.slots.gpus and torch.cuda.is_available()
     device = torch.device("cpu") if unreserved else find_device()

@@ -5,15 +5,12 @@ report each epoch to; everything that must survive a kill is in the trial's fold
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -24,60 +21,26 @@ from raysearch.data import Batch, Data, training_batches, validation_batches
 from raysearch.errors import ConfigError, TrialError
 from raysearch.models import Output, build, encoder_of
 from raysearch.models.batch_norm import synchronise
-from raysearch.training import checkpoint
-from raysearch.training.checkpoint import BEST, EVERY, LAST
 from raysearch.training.clock import Clock
 from raysearch.training.device import Precision, find_device, peak_memory_mb, prepare
 from raysearch.training.distillation import Distillation
 from raysearch.training.fitting import fitted_parts
-from raysearch.training.history import append_epoch, forget_after
+from raysearch.training.keeping import keep_epoch, keep_unfinished, resume
 from raysearch.training.live import HasLiveValues, check_live, live_values
 from raysearch.training.losses import LossValues, build_loss
-from raysearch.training.memory import Limits, inject
+from raysearch.training.machine import Machine, Sources
+from raysearch.training.memory import inject
 from raysearch.training.metrics import build_metrics
 from raysearch.training.mixing import Mixed, Mixing
 from raysearch.training.normalisation import Normalisation, statistics
 from raysearch.training.optimisation import Ema, build_optimizer, build_schedule, frozen_epochs
 from raysearch.training.probe import Probe
 from raysearch.training.recompute import recompute_activations
-from raysearch.training.trained import description, load_trained
-from raysearch.training.unfinished import Preempted, Unfinished, never
-from raysearch.training.usage import Usage
+from raysearch.training.trained import load_trained
+from raysearch.training.unfinished import Preempted, Unfinished
 from raysearch.training.warm_start import start_from
 
 Report = Callable[[dict[str, Any]], None]
-MOST_STEPS = 10**9  # More than any epoch has.
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the machine gives a trial: one of `world` ranks, its threads and loader workers.
-
-    must_go: asked after every step; whether this process is about to be taken away.
-    limits: what is known to fit on this kind of GPU; None tries nothing.
-    usage: of the GPU, which every epoch tells.
-    """
-
-    rank: int = 0
-    world: int = 1
-    threads: int = 1
-    loader_workers: int = 0
-    device: torch.device | None = None
-    must_go: Callable[[], bool] = never
-    limits: Limits | None = None
-    usage: Usage = field(default_factory=Usage)
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Trained trials that a trial builds upon: folders.
-
-    init: whose weights it begins with.
-    teachers: whose mean probabilities it learns from.
-    """
-
-    init: Path | None = None
-    teachers: tuple[Path, ...] = ()
 
 
 class Training:
@@ -91,10 +54,11 @@ class Training:
         data: Data,
         objective: Objective,
         folder: Path,
-        machine: Machine = Machine(),
-        sources: Sources = Sources(),
+        machine: Machine | None = None,
+        sources: Sources | None = None,
     ) -> None:
         self.recipe, self.task, self.data, self.objective = recipe, task, data, objective
+        machine, sources = machine or Machine(), sources or Sources()
         self.spec, self.folder, self.machine = spec, folder, machine
         self.device = machine.device or find_device()
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +138,7 @@ class Training:
             Preempted: the process must go; a checkpoint in the middle of an epoch was written.
         """
         self.fit_memory()
-        done, metrics = self.resume()
+        done, metrics = resume(self)
         self.machine.usage.go_on_from(metrics)
         if metrics.get("finished"):
             report(metrics)
@@ -252,11 +216,7 @@ class Training:
             Preempted: always.
         """
         if self.machine.rank == 0:
-            weights, model = self.network.state_dict(), self.description()
-            state = self.state() | {"unfinished": unfinished.to_state()}
-            last = self.folder / LAST
-            step = unfinished.step
-            checkpoint.save(last, self.epoch - 1, weights, state, self.told, model, step=step)
+            keep_unfinished(self, unfinished)
         raise Preempted(
             f"epoch {self.epoch}: broken off after {unfinished.step} steps, to go on later"
         )
@@ -414,7 +374,7 @@ class Training:
         verdict["finished"] = self.finished(epoch, verdict)
         confusion = self.metrics.total() if improved else None  # All ranks take part in the sum.
         if self.machine.rank == 0:
-            self.write({**metrics, **verdict}, confusion)
+            keep_epoch(self, {**metrics, **verdict}, confusion)
         return verdict
 
     def finished(self, epoch: int, verdict: dict[str, Any]) -> str:
@@ -425,71 +385,6 @@ class Training:
         if patience and epoch - self.best_epoch >= patience:
             return "early stopping"
         return "gap limit" if limit and verdict["accuracy_gap"] > limit else ""
-
-    def write(self, metrics: dict[str, Any], confusion: Tensor | None) -> None:
-        """Rank 0 writes the line first: an epoch that is then repeated replaces its own line.
-
-        Args:
-            confusion: of an epoch that is the best so far, else None.
-        """
-        append_epoch(self.folder, metrics)
-        epoch, every = metrics["epoch"], self.recipe.save_every
-        weights = (self.ema.module if self.ema else self.network).state_dict()
-        model = self.description()
-        if confusion is not None:
-            best = self.folder / BEST
-            checkpoint.save(best, epoch, weights, metrics=metrics, model=model, keep=1)
-            self.probe.save(self.folder)
-            save_array(self.folder / "confusion.npy", confusion)
-        if every and epoch % every == 0:
-            kept = self.folder / EVERY
-            checkpoint.save(kept, epoch, weights, metrics=metrics, model=model, keep=None)
-        last, state = self.folder / LAST, self.state()
-        checkpoint.save(last, epoch, self.network.state_dict(), state, metrics, model)
-
-    def description(self) -> dict[str, Any]:
-        """Return what a checkpoint says of the network that its weights belong to."""
-        return description(self.spec, self.task, self.recipe, self.normalise)
-
-    def state(self) -> dict[str, Any]:
-        """Return what training goes on with, beside the weights."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.precision.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else {},
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-        }
-
-    def resume(self) -> tuple[int, dict[str, Any]]:
-        """Load the newest checkpoint; return its epoch (0: none) and that epoch's metrics."""
-        found = self._newest()
-        if self.machine.rank == 0:
-            forget_after(self.folder, found.epoch if found else 0)
-        if found is None:
-            return 0, {}
-        self.network.load_state_dict(found.weights)
-        self.optimizer.load_state_dict(found.state["optimizer"])
-        self.schedule.load_state_dict(found.state["schedule"])
-        self.precision.load_state_dict(found.state["scaler"])
-        if self.ema:
-            self.ema.load_state_dict(found.state["ema"])
-        self.best, self.best_epoch = found.state["best"], found.state["best_epoch"]
-        self.begun = Unfinished(**found.state.get("unfinished", {}))
-        return found.epoch, found.metrics
-
-    def _newest(self) -> checkpoint.Checkpoint | None:
-        """Return the newest checkpoint; with several ranks, the newest that all can read."""
-        found = checkpoint.load(self.folder / LAST)
-        if not self.ranks:
-            return found
-        own = (found.epoch, found.step) if found else (0, 0)
-        # One number each, so that the least of them is one rank's own.
-        newest = torch.tensor([own[0] * MOST_STEPS + own[1]], device=self.device)
-        dist.all_reduce(newest, op=dist.ReduceOp.MIN)
-        common = divmod(int(newest), MOST_STEPS)
-        return found if own == common else checkpoint.load(self.folder / LAST, at_most=common)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Bring images (N, C, H, W) on the device to the numbers that the network expects."""
@@ -508,10 +403,3 @@ def not_finite(where: str) -> TrialError:
     return TrialError(
         f"{where}: the loss is not finite; lower learning_rate, or set precision: float32"
     )
-
-
-def save_array(path: Path, values: Tensor) -> None:
-    """Write a tensor as .npy, aside and renamed."""
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    np.save(aside, values.numpy())
-    aside.replace(path)

@@ -9,7 +9,8 @@ from torch import nn
 
 from raysearch.config import Objective, Recipe, Task
 from raysearch.data import Batch, Data
-from raysearch.training.loop import Machine, Training
+from raysearch.training.loop import Training
+from raysearch.training.machine import Machine
 from raysearch.training.metrics import build_metrics
 
 STEPS, EVERY = 300, 10

@@ -120,7 +120,11 @@ class Usage:
             self.busy, self.memory = [], []
         told = {"gpu_utilisation": sum(busy) / len(busy)} if busy else {}
         told |= {"gpu_memory_mb": max(memory)} if memory else {}
-        return told | ({"gpu_hours": self.gpu_hours()} if self.gpus else {})
+        return told | self.so_far()
+
+    def so_far(self) -> dict[str, float]:
+        """Return the metric `gpu_hours`, with which a trial goes on after a break."""
+        return {"gpu_hours": self.gpu_hours()} if self.gpus else {}
 
     def _watch(self) -> None:
         assert self.gpu is not None

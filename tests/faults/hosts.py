@@ -43,6 +43,7 @@ mount -t tmpfs -o size=2g tmpfs /dev/shm
 mkdir -p {home}/raysearch/.venv
 mount --bind {venv} {home}/raysearch/.venv
 mount -o remount,bind,ro {home}/raysearch/.venv
+mount --rbind {home}/raysearch {project}
 exec /usr/sbin/sshd -D -e -f {config}
 """
 
@@ -75,7 +76,7 @@ class Host:
 
     number: int
     folder: Path
-    venv: Path
+    project: Path
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -111,7 +112,11 @@ class Host:
             f"root:x:0:0:root:{self.home}:/bin/bash\nsshd:x:101:65534::/run/sshd:/bin/false\n"
         )
         boot = BOOT.format(
-            passwd=passwd, home=self.home, venv=self.venv, config=self.folder / "sshd_config"
+            passwd=passwd,
+            home=self.home,
+            venv=self.project / ".venv",
+            project=self.project,
+            config=self.folder / "sshd_config",
         )
         own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         with (self.folder / f"sshd{self.number}.log").open("ab") as log:
@@ -146,16 +151,17 @@ class Host:
 
 
 @contextmanager
-def hosts(folder: Path, venv: Path, count: int) -> Iterator[list[Host]]:
+def hosts(folder: Path, project: Path, count: int) -> Iterator[list[Host]]:
     """Run this many hosts on a bridge of their own; whatever happens, nothing of them is left.
 
     Args:
-        venv: a folder that every host sees, unwritable, as ~/raysearch/.venv.
+        project: what it holds, its hosts see as ~/raysearch: empty, but for its .venv, which is
+            unwritable. So an editable install is that of the host's own copy.
     """
     for name in ("key", "host_key"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name)
     (folder / "sshd_config").write_text(SSHD.format(folder=folder, path=search_path()))
-    made = [Host(number, folder, venv) for number in range(1, count + 1)]
+    made = [Host(number, folder, project) for number in range(1, count + 1)]
     try:
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "addr", "add", f"{NETWORK}.254/24", "dev", BRIDGE)

@@ -20,22 +20,27 @@ from tests.faults.searches import ELSEWHERE, SETTINGS, family, lives, title, wai
 MEMORY = 150_000_000  # bytes of each node's object store
 RAY = Path(sys.executable).with_name("ray")
 
-# Prints what is free and what there is, once it stays the same or the time is over.
+# Prints what is used, once it is what is wanted or the time is over.
 LOOK = """
 import json, sys, time
 import ray
 from ray.util.placement_group import placement_group_table
-ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-deadline = time.monotonic() + float(sys.argv[2])
+address, seconds, wanted = sys.argv[1:]
+ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+deadline = time.monotonic() + float(seconds)
 while True:
     free, total = ray.available_resources(), ray.cluster_resources()
-    groups = [g["state"] for g in placement_group_table().values() if g["state"] != "REMOVED"]
-    left = {k: [free.get(k, 0.0), n] for k, n in total.items() if k in ("CPU", "GPU")}
-    if (not groups and all(a == b for a, b in left.values())) or time.monotonic() > deadline:
+    groups = [
+        group["state"] for group in placement_group_table().values() if group["state"] != "REMOVED"
+        and any(b.get("CPU") or b.get("GPU") for b in group["bundles"].values())
+    ]
+    used = {k: total.get(k, 0.0) - free.get(k, 0.0) for k in ("CPU", "GPU")}
+    as_wanted = len(groups) == int(wanted) == used["CPU"]
+    if as_wanted or time.monotonic() > deadline:
         break
     time.sleep(0.5)
-alive = sum(node["Alive"] for node in ray.nodes())
-print("LOOK" + json.dumps({"left": left, "groups": groups, "nodes": alive}))
+total = {k: total.get(k, 0.0) for k in ("CPU", "GPU")}
+print("LOOK" + json.dumps({"used": used, "total": total, "groups": groups}))
 """
 
 # Tells the cluster that a node will be taken away, as a cloud's notice does.
@@ -160,15 +165,15 @@ class Cluster:
         node.wait()
         return node
 
-    def look(self, seconds: float = 60.0) -> dict[str, Any]:
-        """Return what is free of what there is, once all is free or so much time has passed.
+    def look(self, trials: int, seconds: float = 60.0) -> dict[str, Any]:
+        """Return what is used, once it is what so many trials of one CPU hold, or time is over.
 
         Returns:
-            left: {"CPU": [free, total], "GPU": ...}; groups: states of the placement groups that
-            were not removed; nodes: how many live.
+            used, total: of {"CPU", "GPU"}; groups: states of the placement groups that hold some.
         """
-        told: dict[str, Any] = json.loads(self._ask(LOOK, str(seconds)).partition("LOOK")[2])
-        return told
+        told = self._ask(LOOK, str(seconds), str(trials)).partition("LOOK")[2]
+        found: dict[str, Any] = json.loads(told)
+        return found
 
     def drain(self, ip: str, seconds: float) -> None:
         """Tell the cluster that a node will be gone in so many seconds; nothing ends it here."""

@@ -119,7 +119,8 @@ def test_a_node_whose_clock_is_off(tmp_path: Path, repetitions: Told, offset: st
     assert "running" in listed(tmp_path)
     kill(process)
     assert "interrupted" in listed(tmp_path)
-    resumed = search.start("--resume", "--minutes", "20", env=clock_of(tmp_path, offset))
+    again = ["--resume", "--trials", "3", "--minutes", "20"]
+    resumed = search.start(*again, env=clock_of(tmp_path, offset))
     assert resumed.wait(timeout=400) == 0, search.output
     took = time.time() - began
     assert_whole(search, trials=3, epochs=EPOCHS)

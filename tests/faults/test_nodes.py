@@ -47,12 +47,17 @@ def test_trials_of_a_lost_node_move_to_another(
             if number:
                 cluster.add("127.0.0.5", gpus=1)
             took.append(all_train(search, MOVED))
+        meanwhile = cluster.look(trials=2)
         search.interrupt(process)
-        found = cluster.look()
+        afterwards = cluster.look(trials=0)
     assert_counted_once(search)
-    assert not found["groups"]
-    assert all(free == total for free, total in found["left"].values()), found
-    assert (found["left"]["CPU"][1], found["left"]["GPU"][1]) == (2, 2)
+    assert meanwhile == {
+        "used": {"CPU": 2, "GPU": 1},
+        "total": {"CPU": 2, "GPU": 2},
+        "groups": ["CREATED", "CREATED"],
+    }
+    assert afterwards["used"] == {"CPU": 0, "GPU": 0}
+    assert afterwards["groups"] == []
     told = " and ".join(f"{seconds:.0f} s" for seconds in took)
     repetitions(len(took), f"all trials trained again after {told}")
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from raysearch import runs
 from raysearch.config import Objective, Recipe
 from raysearch.errors import RunError
 from raysearch.records.run_folder import RunFolder
@@ -20,6 +21,7 @@ from raysearch.search.pulling import pull_trial
 from raysearch.search.retention import Retention
 from raysearch.search.uploads import Background, Upload
 from raysearch.storage import Storage
+from raysearch.study import to_yaml
 from raysearch.training import checkpoint
 from raysearch.training.history import append_epoch, read_history
 from tests.faults.searches import wait_for
@@ -359,6 +361,20 @@ class TestRunInStorage:
         storage = Storage.of(store.uri()) / run.name
         push(run, storage)
         assert pull_run(str(storage), tmp_path / "fresh").journal.read_text() == "one\n"
+
+    def test_what_could_not_be_uploaded_is_pushed_by_a_command(
+        self, run: RunFolder, store: Store, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        searched(run)
+        study = small_study(resources={"storage": store.uri()})
+        run.write("study.yaml", to_yaml(study))
+        assert runs.main(["push", run.name, "--output", str(run.output)]) == 0
+        assert "is complete in" in capsys.readouterr().out
+        there = (Storage.of(store.uri()) / run.name).files()
+        assert "trials/0000/best/epoch-0001/meta.json" in there
+        store.go_away()
+        assert runs.main(["push", run.name, "--output", str(run.output)]) == 2
+        assert "cannot be used" in capsys.readouterr().err
 
     def test_what_is_here_already_is_not_replaced(self, run: RunFolder, store: Store) -> None:
         searched(run)

@@ -17,7 +17,8 @@ from raysearch.study import load_study
 from raysearch.training import checkpoint
 from raysearch.training.history import read_history
 from raysearch.training.live import check_live
-from raysearch.training.loop import Machine, Training
+from raysearch.training.loop import Training
+from raysearch.training.machine import Machine
 from raysearch.training.unfinished import Preempted
 from tests.data.voc_miniature import CLASSES, config, write_plain
 from tests.training.two_ranks import on_two_ranks

@@ -15,7 +15,8 @@ from raysearch.data import Data, open_data
 from raysearch.errors import TrialError
 from raysearch.training import memory
 from raysearch.training.fitting import fitted_parts, halve, memory_key
-from raysearch.training.loop import Machine, Training
+from raysearch.training.loop import Training
+from raysearch.training.machine import Machine
 from raysearch.training.memory import Bounds, Limits, inject, is_oom, micro_batches, parts_for
 from tests.data.voc_miniature import CLASSES, config, write_plain
 from tests.training.two_ranks import on_two_ranks

@@ -15,8 +15,9 @@ from raysearch.data import Batch, Data, open_data
 from raysearch.models import Output
 from raysearch.search.ending import Ending, Events
 from raysearch.study import load_study
-from raysearch.training.loop import Machine, Training
+from raysearch.training.loop import Training
 from raysearch.training.losses import median_frequency_weights
+from raysearch.training.machine import Machine
 from raysearch.training.mixing import Mixed, Part
 from raysearch.training.optimisation import build_optimizer, build_schedule
 from tests.data import marida_miniature, voc_miniature

@@ -13,7 +13,8 @@ from raysearch.data import Data, open_data
 from raysearch.errors import RunError
 from raysearch.models import encoder_of
 from raysearch.training import checkpoint
-from raysearch.training.loop import Machine, Sources, Training
+from raysearch.training.loop import Training
+from raysearch.training.machine import Machine, Sources
 from raysearch.training.trained import load_trained
 from tests.data.voc_miniature import CLASSES, config, write_plain
 from tests.training.two_ranks import on_two_ranks
