@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from raysearch.errors import RunError
 from raysearch.records.files import read_json, write_json
@@ -97,6 +98,30 @@ def test_a_journal_that_a_full_disk_has_torn_goes_on(disk: Path, repetitions: To
     assert found is not None
     assert [trial.number for trial in found.get_trials()] == list(range(asked + 1))
     repetitions(1, "a torn journal is mended")
+
+
+def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(
+    disk: Path, repetitions: Told
+) -> None:
+    """Whichever of its files the room ends in, whatever library notices: it is known for it."""
+    from raysearch.search.failures import disk_full
+
+    def save(epoch: int) -> None:
+        parts = {"weight": torch.full((20_000,), float(epoch))}
+        checkpoint.save(disk / LAST, epoch, parts, {"moments": torch.zeros(40_000)})
+
+    rooms = [0, 4096, 40_000, 90_000, 160_000, 200_000]
+    for leave in rooms:
+        save(1)
+        ballast = fill(disk, leave)
+        with pytest.raises(Exception) as found:  # noqa: PT011
+            save(2)
+        assert disk_full(found.value), found.value
+        ballast.unlink()
+        newest = checkpoint.load(disk / LAST)
+        assert newest is not None
+        assert newest.epoch == 1
+    repetitions(len(rooms), "a checkpoint for which there was no room")
 
 
 # Less room than a checkpoint takes, with what remains for small files, and none at all.
