@@ -148,7 +148,9 @@ class Events(Callback):
         self.ending.running.discard(number)
         folder, told = self.book.run.trial_folder(number), _error_of(trial)
         reason = MEMORY if "OutOfMemoryError" in told else LOST
-        if self.losses.given_up(number, newest(folder), reason):
+        # A trial on a node that shares no files is known here by its epochs alone.
+        reached = max((max(self.book.values[number], default=0), 0), newest(folder))
+        if self.losses.given_up(number, reached, reason):
             write_text(folder / ERROR, redacted(told))
             self._end(number, "failed", reason)
         else:
