@@ -31,9 +31,9 @@ from raysearch.config import Resources
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import Progress, make_console
 from raysearch.records.tracking import MlflowTracking
+from raysearch.search.context import Context
 from raysearch.search.retention import Retention
 from raysearch.search.run import search
-from raysearch.search.trial import Context
 from raysearch.study import to_yaml
 
 GROWTH_LIMIT_MB, LAG_LIMIT_SECONDS = 200, 10

@@ -27,9 +27,9 @@ from raysearch import cluster
 from raysearch.config import Resources
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import make_console
+from raysearch.search.context import Context
 from raysearch.search.retention import Retention
 from raysearch.search.run import search
-from raysearch.search.trial import Context
 from raysearch.study import to_yaml
 
 NODES, GPUS_A_NODE, CPUS_A_NODE = 2, 4, 8

@@ -21,9 +21,9 @@ from raysearch.config import Study
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder, TrialRecord
 from raysearch.records.terminal import make_console
+from raysearch.search.context import Context
 from raysearch.search.prepare import locate, prepare
 from raysearch.search.run import search
-from raysearch.search.trial import Context
 from raysearch.study import load_study, to_yaml
 
 INLINE_LIMIT = 0.5

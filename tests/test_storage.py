@@ -14,7 +14,7 @@ from raysearch.data.cache import Cache, open_cache
 from raysearch.data.formats.voc import Format
 from raysearch.data.shared_cache import fetch, share
 from raysearch.errors import ConfigError, DataError
-from raysearch.search.trial import cache_here
+from raysearch.search.opening import cache_here
 from raysearch.storage import Storage
 from tests.data.voc_miniature import config, write_plain
 from tests.stores import BUCKET, object_store

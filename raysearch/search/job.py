@@ -18,6 +18,7 @@ from raysearch.records.repeat import Repeated
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import Network, Plan
 from raysearch.search.checks import check_batches, check_data, check_networks, check_parts
+from raysearch.search.context import Context
 from raysearch.search.mirror import check_storage, shared_caches, storage_notes, storage_of
 from raysearch.search.prepare import (
     Prepared,
@@ -29,7 +30,6 @@ from raysearch.search.prepare import (
 )
 from raysearch.search.schedule import rungs
 from raysearch.search.sources import check_sources, check_unseen
-from raysearch.search.trial import Context
 from raysearch.study import given, single
 from raysearch.training.device import find_device
 

@@ -14,12 +14,13 @@ from raysearch.records.again import recipes_of
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder
 from raysearch.search.book import Book
+from raysearch.search.context import Context
 from raysearch.search.ending import LEAVE, Ending, Events, signals
 from raysearch.search.growing import Growing
 from raysearch.search.sampler import OptunaSearcher, open_journal, tell
 from raysearch.search.schedule import AshaByArchitecture
 from raysearch.search.sweep import Sweeper
-from raysearch.search.trial import Context, trainable
+from raysearch.search.trial import trainable
 
 ENDLESS = -1  # The searcher says when there are no more trials.
 

@@ -25,7 +25,7 @@ from raysearch.records.registry import publish
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import make_console
 from raysearch.records.terminal.ensembled import show_ensemble
-from raysearch.search.trial import cache_here
+from raysearch.search.opening import cache_here
 from raysearch.study import load_study
 from raysearch.training.device import find_device
 

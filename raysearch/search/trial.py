@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,15 @@ import torch
 from filelock import FileLock
 from ray import tune
 
-from raysearch.cluster import Slots, notice
-from raysearch.config import DataConfig, Recipe, Study
-from raysearch.data import Cache, Data, open_data
-from raysearch.data.shared_cache import fetch as fetch_cache
-from raysearch.data.splits import read_splits
-from raysearch.errors import DataError
+from raysearch.cluster import notice
+from raysearch.config import Recipe
 from raysearch.models.weights import fetch
 from raysearch.search import failures
 from raysearch.search.at_hand import at_hand, send_failure
+from raysearch.search.context import Context
 from raysearch.search.ending import LEAVE
+from raysearch.search.opening import open_here
 from raysearch.search.schedule import rungs
-from raysearch.storage import Storage
 from raysearch.training.device import find_device
 from raysearch.training.fitting import halve
 from raysearch.training.memory import Limits, allowed, is_oom, limit_process
@@ -41,26 +37,6 @@ from raysearch.training.usage import usage_on
 # Tune gives a stopped trial 2 s to leave its thread. Where it takes longer (a busy machine, a slow
 # disk), the process is not used again, and its slot is lost for the rest of the search.
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
-
-
-@dataclass(frozen=True)
-class Context:
-    """What all trials of a search share. Paths lead to storage that every node sees."""
-
-    run: Path
-    root: Path
-    cache: Path
-    weights: Path
-    digest: str
-    study: Study
-    slots: Slots
-    launcher: str
-    loader_workers: int
-    storage: Storage | None = None  # Of the run, where nodes share no files.
-    shared: Storage | None = None  # Of caches, for nodes that have no data.
-
-    def folder(self, config: dict[str, Any]) -> Path:
-        return self.run / "trials" / f"{config['number']:04d}"
 
 
 def trainable(context: Context) -> Callable[[dict[str, Any]], None]:
@@ -225,7 +201,7 @@ def _train(
             recipe,
             fetch(study.network_spec(recipe), context.weights),
             study.what,
-            _open(context),
+            open_here(context),
             study.objective,
             context.folder(config),
             Machine(
@@ -246,41 +222,3 @@ def _train(
             if is_oom(error):
                 halve(training, limits)  # Whoever calls sees it by `allowed`.
             raise
-
-
-def _open(context: Context) -> Data:
-    """A process that trains one trial after another opens the data once."""
-    if context.run not in _opened:
-        _opened.clear()
-        _opened[context.run] = _data(context)
-    return _opened[context.run]
-
-
-_opened: dict[Path, Data] = {}
-
-
-def _data(context: Context) -> Data:
-    """Open the data as the driver split it."""
-    config = context.study.data
-    found = cache_here(config, context.root, context.cache, context.digest, context.shared)
-    return Data(found, read_splits(context.run / "splits.json"), len(config.classes))
-
-
-def cache_here(
-    config: DataConfig, root: Path, folder: Path, digest: str, shared: Storage | None = None
-) -> Cache:
-    """Open a search's decoded images; a node that lacks them decodes them first, or copies them
-    from storage where it has no data.
-
-    Raises:
-        DataError: the files on this node are not those of the search.
-    """
-    path = folder / digest[:16]
-    copied = fetch_cache(shared, digest, folder) if shared and not root.is_dir() else None
-    found = copied or (Cache(path) if path.is_dir() else open_data(config, root, folder, 0).cache)
-    if found.digest != digest:
-        raise DataError(
-            f"{root}: the files here are not those that the search was started with "
-            f"(digest {found.digest}, not {digest}); bring the same data to every node"
-        )
-    return found

@@ -110,7 +110,7 @@ def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(
         parts = {"weight": torch.full((20_000,), float(epoch))}
         checkpoint.save(disk / LAST, epoch, parts, {"moments": torch.zeros(40_000)})
 
-    rooms = [0, 4096, 40_000, 90_000, 160_000, 200_000]
+    rooms = [0, 4096, 40_000, 90_000, 120_000, 160_000]
     for leave in rooms:
         save(1)
         ballast = fill(disk, leave)
