@@ -75,6 +75,7 @@ class MlflowTree:
         self.experiment = self._experiment()
         self.parent = self._parent()
         self.children: dict[int, str] = {}
+        self.began: dict[int, int] = {}
         self.sent: dict[int, set[int]] = {}
         self.recorded: dict[int, str] = {}
         self.ended: dict[int, str] = {}
@@ -222,6 +223,7 @@ class MlflowTree:
         self.params(child, record.recipe.flat(), found.data.params)
         self.children[record.number], self.sent[record.number] = child, sent
         self.recorded[record.number] = found.data.tags.get(RECORDED, "")
+        self.began[record.number] = int(found.info.start_time)
         if record.state == "running" and found.info.status != "RUNNING":
             self.client.update_run(child, status="RUNNING")
         return child
@@ -260,7 +262,9 @@ class MlflowTree:
         if record.value is not None:
             best = {f"best_{self.study.objective.metric}": record.value}
             self.metrics(child, [(best, ended, record.best_epoch or 0)])
-        self.client.set_terminated(child, STATUS[record.state], _milliseconds(ended))
+        # Where a node's clock was behind, it is no negative duration.
+        last = max(self.began[record.number], _milliseconds(ended))
+        self.client.set_terminated(child, STATUS[record.state], last)
 
     def picture(self, run_id: str, path: Path, step: int) -> None:
         """Keep a picture; predictions also where MLflow shows those of several runs together."""

@@ -24,6 +24,7 @@ from raysearch.errors import RunError, closest
 from raysearch.records.files import read_json, write_json, write_text
 from raysearch.records.lock import Owner, lock, owner
 from raysearch.records.trial_record import TrialRecord, result, so_far
+from raysearch.training.clock import shared_clock
 from raysearch.training.history import read_history
 
 INFO, LATEST = "run.json", "latest"
@@ -68,7 +69,7 @@ class RunFolder:
                 "choose another folder with --output"
             ) from error
         run.describe(
-            id=uuid.uuid4().hex, study=study_name, started=time.time(), owner=_user(),
+            id=uuid.uuid4().hex, study=study_name, started=shared_clock(run.path)(), owner=_user(),
             user=_login(), **about,
         )  # fmt: skip
         point_latest(parent)

@@ -11,10 +11,12 @@ from typing import Any
 
 from ray.tune import Callback, Stopper
 
+from raysearch.errors import RunError
 from raysearch.records.files import write_text
 from raysearch.records.run_folder import ERROR
 from raysearch.redaction import redacted
 from raysearch.search.book import Book
+from raysearch.search.failures import disk_full
 from raysearch.search.losses import LOST, MEMORY, Losses
 from raysearch.search.schedule import AshaByArchitecture
 from raysearch.training.checkpoint import newest
@@ -22,7 +24,7 @@ from raysearch.training.checkpoint import newest
 FAILURES = 3
 LEAVE, GRACE = "leave", 4.0  # A file that asks all trials to write a checkpoint now; seconds.
 INTERRUPTED, ALL_FAILED = "interrupted", "every trial failed"
-TARGET = "target reached"
+TARGET, DISK_FULL = "target reached", "disk full"
 
 
 class Ending(Stopper):
@@ -43,6 +45,11 @@ class Ending(Stopper):
         self.leave_by = math.inf
         self.running: set[int] = set()
         self.cause: str | None = None
+        self.problem = ""
+
+    def full(self, problem: str) -> None:
+        """End the search; its trials are resumed like interrupted ones when there is room."""
+        self.cause, self.problem = DISK_FULL, self.problem or problem
 
     def interrupt(self) -> None:
         self.interrupted = True
@@ -118,6 +125,9 @@ class Events(Callback):
             self.ending.running.discard(number)
         if result.get("left"):
             return
+        if result.get("full"):
+            self.ending.full(result["full"])
+            return
         if result.get("failed"):
             self.failed[number] = result["failed"]
             return
@@ -162,7 +172,7 @@ class Events(Callback):
 
     def stop_running(self) -> None:
         """End the trials that the search's own end broke off; an interrupted one resumes them."""
-        if self.ending.cause in (None, INTERRUPTED):
+        if self.ending.cause in (None, INTERRUPTED, DISK_FULL):
             return
         for number, record in list(self.book.records.items()):
             if record.state == "running":
@@ -170,8 +180,13 @@ class Events(Callback):
                 self._end(number, "completed" if reached else "stopped", self.ending.cause)
 
     def _end(self, number: int, state: str, reason: str) -> None:
-        self.book.end(number, state, reason)
-        self.tell(number, state, self.book.values[number])
+        try:
+            self.book.end(number, state, reason)
+            self.tell(number, state, self.book.values[number])
+        except (OSError, RunError) as error:
+            if not disk_full(error):
+                raise
+            self.ending.full(str(error))
 
 
 def _forget_statistics(trial: Any) -> None:

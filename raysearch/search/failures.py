@@ -10,6 +10,13 @@ from raysearch.redaction import redacted
 ERROR, TRIES = "error.txt", "failures.json"
 OWN = "raysearch.errors."  # What raysearch raises on purpose comes again in the same way.
 MOST_TRIES = 3
+# How Python, safetensors and PyTorch say that a disk is full.
+FULL = ("No space left on device", "Disk quota exceeded", "inline_container.cc")
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether a disk has no room left, which no configuration is to blame for."""
+    return any(text in str(error) for text in FULL)
 
 
 def note(folder: Path, error: BaseException) -> None:

@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -10,13 +11,16 @@ from ray import tune
 
 from raysearch.cluster import Limit
 from raysearch.config import Study
+from raysearch.errors import RunError
 from raysearch.records.again import recipes_of
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder
 from raysearch.search.book import Book
 from raysearch.search.context import Context
-from raysearch.search.ending import LEAVE, Ending, Events, signals
+from raysearch.search.ending import DISK_FULL, LEAVE, Ending, Events, signals
+from raysearch.search.failures import disk_full
 from raysearch.search.growing import Growing
+from raysearch.search.memory import spare_the_search
 from raysearch.search.sampler import OptunaSearcher, open_journal, tell
 from raysearch.search.schedule import AshaByArchitecture
 from raysearch.search.sweep import Sweeper
@@ -81,8 +85,29 @@ def search(
             callbacks=[events],
         ),
     )
-    with signals(ending):
+    spare_the_search()
+    with signals(ending), _room(run, ending):
         tuner.fit()
     events.stop_running()
     shutil.rmtree(run.path / "ray", ignore_errors=True)
     return ending.cause
+
+
+@contextmanager
+def _room(run: RunFolder, ending: Ending) -> Iterator[None]:
+    """Say plainly that the disk is full, whoever was the first to notice.
+
+    Raises:
+        RunError: it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not disk_full(error):
+            raise
+        ending.full(str(error).strip().splitlines()[-1])
+    if ending.cause == DISK_FULL:
+        raise RunError(
+            f"{run.path}: the disk is full ({ending.problem}); every finished epoch is kept. Make "
+            "room there, then finish the search with --resume"
+        )

@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 
 from raysearch.config import Recipe, Study
 from raysearch.errors import ConfigError
-from raysearch.records.journal import START
+from raysearch.records.journal import START, mend
 from raysearch.search.book import Book
 from raysearch.search.space import suggest, told
 
@@ -30,6 +30,7 @@ BEGUN = tuple(state for state in TrialState if state != TrialState.WAITING)
 def open_journal(path: Path, study: Study, seed: int) -> optuna.Study:
     """Open a search's Optuna study, or create it with the start points queued."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    mend(path)
     storage = JournalStorage(JournalFileBackend(str(path)))
     directions = optuna.study.StudyDirection
     direction = directions.MAXIMIZE if study.objective.mode == "max" else directions.MINIMIZE

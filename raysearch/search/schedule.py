@@ -81,7 +81,7 @@ class AshaByArchitecture(FIFOScheduler):
         self._asha(trial.config["architecture"]).on_trial_add(tune_controller, known)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if any(map(result.get, ("failed", "finished", "left"))) or result["best"] is None:
+        if any(map(result.get, ("failed", "finished", "left", "full"))) or result["best"] is None:
             return TrialScheduler.CONTINUE
         number = trial.config["number"]
         asha = self._asha(trial.config["architecture"])

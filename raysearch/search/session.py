@@ -1,6 +1,5 @@
 """A session of a search from a job to its summary: plan, begin, resume."""
 
-import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +24,7 @@ from raysearch.search.mirror import Mirror, mirrored, share_cache
 from raysearch.search.retention import Retention
 from raysearch.search.run import search
 from raysearch.study import load_study, to_yaml
+from raysearch.training.clock import shared_clock
 from raysearch.training.device import describe_machine, find_device
 
 PACKAGES = ("raysearch", "torch", "ray", "optuna", "segmentation-models-pytorch", "albumentations")
@@ -126,7 +126,8 @@ def _search(ready: Ready, run: RunFolder, mirror: Mirror | None = None) -> int:
     seconds = max(0.0, minutes * 60 - spent(run)) if minutes is not None else None
     console = make_console()
     show_plan(console, planned(ready, run.path))
-    begun = time.time()
+    now = shared_clock(run.path)
+    begun = now()
     run.describe(sessions=[*before, (begun, None)])
     progress = Progress(console, ready.slots.trials, seconds)
     tracking, retention = MlflowTracking(), Retention(mirror)
@@ -137,7 +138,7 @@ def _search(ready: Ready, run: RunFolder, mirror: Mirror | None = None) -> int:
     finally:
         progress.close()
         retention.close()
-        run.describe(sessions=[*before, (begun, time.time())])
+        run.describe(sessions=[*before, (begun, now())])
         tracking.search_ended(_close(ready, run))
     return report(console, run, study, cause)
 

@@ -26,6 +26,7 @@ from raysearch.search import failures
 from raysearch.search.at_hand import at_hand, send_failure
 from raysearch.search.context import Context
 from raysearch.search.ending import LEAVE
+from raysearch.search.memory import one_try
 from raysearch.search.opening import open_here
 from raysearch.search.schedule import rungs
 from raysearch.training.device import find_device
@@ -64,6 +65,9 @@ def inline(config: dict[str, Any], context: Context) -> None:
                 raise  # The process ends, and the trial is handed out again.
             tune.report({"left": True})
         except Exception as error:
+            if failures.disk_full(error):
+                tune.report({"full": str(error)})
+                return
             failures.note(folder, error)
             if allowed(folder) != before or failures.once_more(folder):
                 continue
@@ -94,6 +98,8 @@ def with_train(config: dict[str, Any], context: Context) -> None:
                 tune.report({"left": True})
             elif any(isinstance(one, ray.exceptions.RayError) for one in found):
                 raise  # A process was lost, and with it perhaps its peers.
+            elif full := [one for one in found if failures.disk_full(one)]:
+                tune.report({"full": str(full[0]).strip().splitlines()[-1]})
             else:
                 if not (folder / failures.ERROR).exists():
                     failures.write(folder, str(next(iter(found))))
@@ -190,9 +196,11 @@ def _train(
     threads = max(1, context.slots.cpus - context.loader_workers)
     # A process that lost its driver may live on for a moment: one trains a trial at a time.
     alone = FileLock(context.folder(config) / ".lock") if rank == 0 else nullcontext()
+    tried = one_try(context.folder(config)) if rank == 0 else nullcontext()
     mine = (context.storage, context.run, context.folder(config), rank, rungs(study))
     with (
         alone,
+        tried,
         notice.at_work(),
         at_hand(*mine) as uploading,
         usage_on(device, gpus, world) as usage,

@@ -60,15 +60,15 @@ def save(
     aside.mkdir()
     save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, aside / WEIGHTS)
     torch.save(dict(state or {}), aside / STATE)
-    checksums = {name: _checksum(aside / name) for name in (WEIGHTS, STATE)}
     meta = {
         "epoch": epoch,
         "step": step,
         "metrics": dict(metrics or {}),
         "model": dict(model or {}),
-        "sha256": checksums,
     }
-    (aside / META).write_text(json.dumps(meta), encoding="utf-8")
+    checksums = {name: _checksum(aside / name) for name in (WEIGHTS, STATE)}
+    whole = meta | {"sha256": checksums | {META: _digest(meta)}}
+    (aside / META).write_text(json.dumps(whole), encoding="utf-8")
     for path in aside.iterdir():
         path.chmod(0o644)  # safetensors writes for the owner alone.
         _flush(path)
@@ -141,7 +141,10 @@ def _place(path: Path) -> tuple[int, int]:
 
 def _read(path: Path) -> Checkpoint:
     meta = json.loads((path / META).read_text(encoding="utf-8"))
-    for name, checksum in meta["sha256"].items():
+    checksums = meta.pop("sha256")
+    if checksums.pop(META, _digest(meta)) != _digest(meta):  # Earlier versions wrote none.
+        raise ValueError(f"the checksum of {META} does not match")
+    for name, checksum in checksums.items():
         if _checksum(path / name) != checksum:
             raise ValueError(f"the checksum of {name} does not match")
     state = torch.load(path / STATE, weights_only=True, map_location="cpu")
@@ -158,6 +161,11 @@ def _newest_first(folder: Path) -> Iterator[Path]:
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(meta: Mapping[str, Any]) -> str:
+    """Checksum of what a checkpoint says beside its checksums."""
+    return hashlib.sha256(json.dumps(meta).encode()).hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -5,7 +5,6 @@ report each epoch to; everything that must survive a kill is in the trial's fold
 """
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,7 +20,7 @@ from raysearch.data import Batch, Data, training_batches, validation_batches
 from raysearch.errors import ConfigError, TrialError
 from raysearch.models import Output, build, encoder_of
 from raysearch.models.batch_norm import synchronise
-from raysearch.training.clock import Clock
+from raysearch.training.clock import Clock, shared_clock
 from raysearch.training.device import Precision, find_device, peak_memory_mb, prepare
 from raysearch.training.distillation import Distillation
 from raysearch.training.fitting import fitted_parts
@@ -62,6 +61,7 @@ class Training:
         self.spec, self.folder, self.machine = spec, folder, machine
         self.device = machine.device or find_device()
         folder.mkdir(parents=True, exist_ok=True)
+        self.now = shared_clock(folder)
         prepare(recipe.seed, machine.threads, self.device)
         self.network = self._build(sources.init)
         frequency = torch.from_numpy(data.class_frequency)
@@ -147,7 +147,7 @@ class Training:
             self.told = metrics
             metrics = {
                 "epoch": epoch,
-                "began": time.time(),
+                "began": self.now(),
                 "build_s": self.build_seconds,
                 "parameters": self.parameters,
             }
@@ -369,7 +369,7 @@ class Training:
             **self.machine.usage.take(),
             "best": self.best,
             "best_epoch": self.best_epoch,
-            "time": time.time(),
+            "time": self.now(),
         }
         verdict["finished"] = self.finished(epoch, verdict)
         confusion = self.metrics.total() if improved else None  # All ranks take part in the sum.
