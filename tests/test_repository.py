@@ -15,7 +15,16 @@ LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 PINNED = re.compile(
     r"^([a-z0-9._-]+)==([^ ;]+)[^\n]*\\\n((?: +--hash=sha256:[0-9a-f]{64}[ \\]*\n)+)", re.M
 )
-FOLDERS = ("raysearch", "tests", "benchmarks", "docs", "search_spaces", "results/figures", ".ci")
+FOLDERS = (
+    "raysearch",
+    "tests",
+    "benchmarks",
+    "docs",
+    "search_spaces",
+    "cluster",
+    "results/figures",
+    ".ci",
+)
 MACHINE = re.compile(r"(?<![\w.~$}])/(?:home|root|work|mnt|Users)/")
 HOST = re.compile(
     r"(?:pypi|pythonhosted)\.org|download\.pytorch|--(?:extra-)?index-url[ =]|--find-links[ =]"

@@ -38,7 +38,7 @@ LOCAL, AUTO = "local", "auto"
 QUIET: dict[str, Any] = {
     "log_to_driver": False,
     "logging_level": logging.ERROR,
-    "runtime_env": {"worker_process_setup_hook": HOOK},
+    "runtime_env": {"worker_process_setup_hook": HOOK, "env_vars": SETTINGS},
 }
 
 

@@ -41,6 +41,20 @@ def must_go() -> bool:
     return _told.is_set()
 
 
+def outside_work(report: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    """Return what reports an epoch without being waited for: everything is written by then, and
+    Tune's answer comes through the thread that waits."""
+
+    def told(metrics: dict[str, Any]) -> None:
+        _idle.set()
+        try:
+            report(metrics)
+        finally:
+            _idle.clear()
+
+    return told
+
+
 @contextmanager
 def at_work() -> Iterator[None]:
     """Keep the process for a moment after it was told to go, until this has ended."""

@@ -16,7 +16,10 @@ WRONG = "0" * 64
 ON = (
     f"set {MODE}=token in every node's `ray start`, as cluster/environment.sh does, and restart Ray"
 )
-MAKE = "`ray get-auth-token --generate` makes the token; cluster files copy it to the nodes"
+MAKE = (
+    "`(umask 077; ray get-auth-token --generate > /dev/null)` makes the token; cluster files copy "
+    "it to the nodes"
+)
 SECONDS = 10.0
 Knock = Callable[[str, str], grpc.StatusCode]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from raysearch.cluster.control_plane import watched
 from raysearch.config import Study
 from raysearch.errors import RunError
 from raysearch.records import leaderboard
@@ -133,8 +134,10 @@ def _search(ready: Ready, run: RunFolder, mirror: Mirror | None = None) -> int:
     tracking, retention = MlflowTracking(), Retention(mirror)
     listeners = [retention, tracking, progress, *([mirror] if mirror else [])]
     share_cache(study, ready.prepared.data.cache, ready.job.output, ready.slots.coming)
+    repair = f"finish it with `python -m raysearch.tune {study.name} --resume {run.path}`"
     try:
-        cause = search(run, study, ready.context(run), ready.job.seed, seconds, listeners)
+        with watched(repair):
+            cause = search(run, study, ready.context(run), ready.job.seed, seconds, listeners)
     finally:
         progress.close()
         retention.close()

@@ -225,7 +225,7 @@ def _train(
             Sources(study.init_from.get(recipe.architecture), tuple(study.teachers)),
         )
         try:
-            training.fit(uploading(report))
+            training.fit(uploading(notice.outside_work(report)))
         except RuntimeError as error:
             if is_oom(error):
                 halve(training, limits)  # Whoever calls sees it by `allowed`.

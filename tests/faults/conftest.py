@@ -14,12 +14,12 @@ import pytest
 from tests.faults.table import ROWS, Told, table
 
 BEGIN, END = "<!-- made by `make test-faults` -->\n", "<!-- end -->\n"
-TOLD = pytest.StashKey[list[Told]]()
-STATES = pytest.StashKey[dict[str, str]]()
+COLLECTED = pytest.StashKey["Collected"]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[TOLD], config.stash[STATES] = [], {}
+    config.stash[COLLECTED] = Collected()
+    config.pluginmanager.register(config.stash[COLLECTED])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,12 +39,10 @@ def _row(item: pytest.Item) -> str | None:
 @pytest.fixture
 def repetitions(request: pytest.FixtureRequest) -> Callable[[int, str], None]:
     """Tell how often the fault happened, and what came out: `repetitions(count, words)`."""
-    row = _row(request.node)
-    assert row is not None
 
     def told(count: int, words: str = "") -> None:
-        print(f"\n{row}: {count} repetitions. {words}")
-        request.config.stash[TOLD].append(Told(row, request.node.nodeid, count, words))
+        print(f"\n{_row(request.node)}: {count} repetitions. {words}")
+        request.node.user_properties.append(("told", [count, words]))
 
     return told
 
@@ -52,17 +50,33 @@ def repetitions(request: pytest.FixtureRequest) -> Callable[[int, str], None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):  # type: ignore[no-untyped-def]
     report = yield
-    row = _row(item)
-    if row is not None and (report.when == "call" or report.outcome != "passed"):
-        said = report.outcome
-        if report.skipped and isinstance(report.longrepr, tuple):
-            said = f"skipped: {report.longrepr[2].removeprefix('Skipped: ')}"
-        item.config.stash[STATES][f"{row}|{item.nodeid}"] = said
+    report.user_properties.append(("row", _row(item)))  # Reaches the process that writes the page.
     return report
 
 
+class Collected:
+    """What the tests told, gathered where the page is written: tests may run in other processes."""
+
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+        self.states: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        found = dict(report.user_properties)
+        row = found.get("row")
+        if row is None or (report.when != "call" and report.passed):
+            return
+        said = report.outcome
+        if report.skipped and isinstance(report.longrepr, tuple):
+            said = f"skipped: {report.longrepr[2].removeprefix('Skipped: ')}"
+        self.states[f"{row}|{report.nodeid}"] = said
+        for name, value in report.user_properties:
+            if name == "told":
+                self.told.append(Told(row, report.nodeid, *value))
+
+
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:  # type: ignore[no-untyped-def]
-    told, states = config.stash[TOLD], config.stash[STATES]
+    told, states = config.stash[COLLECTED].told, config.stash[COLLECTED].states
     if not told:
         return
     terminalreporter.section("faults")

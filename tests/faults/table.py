@@ -96,6 +96,9 @@ ROWS = {
 }
 
 
+MOST_WORDS = 4  # More of them would only repeat what was tried.
+
+
 @dataclass(frozen=True)
 class Told:
     """What one test of a row did: how often, and what came out."""
@@ -130,7 +133,8 @@ def _outcome(tests: Sequence[str], passed: Mapping[str, str], mine: Sequence[Tol
     count = len(states)
     good = states.count("passed")
     others = sorted({state for state in states if state != "passed"})
-    words = "; ".join(dict.fromkeys(one.words for one in mine if one.words))
+    said_by = list(dict.fromkeys(one.words for one in mine if one.words))
+    words = "; ".join(said_by) if len(said_by) <= MOST_WORDS else ""
     said = f"{good} of {count} tests passed" if good < count else f"{count} passed"
     said += f" ({', '.join(others)})" if others else ""
     return f"{said}: {words}" if words else said

@@ -39,9 +39,15 @@ def test_what_raysearch_says_itself_is_final(tmp_path: Path) -> None:
 
 
 def test_a_lost_process_counts_only_without_progress() -> None:
-    losses = Losses()
+    losses = Losses(now=iter(range(0, 10_000, 60)).__next__)
     assert [losses.given_up(7, (epoch, 0), LOST) for epoch in range(9)] == [False] * 9
     assert [losses.given_up(7, (9, 12), LOST) for _ in range(3)] == [False, False, True]
+
+
+def test_a_storm_of_losses_is_one() -> None:
+    losses = Losses(now=iter(range(0, 200, 10)).__next__)
+    lost = [losses.given_up(7, (0, 0), LOST) for _ in range(12)]
+    assert lost == [False] * 9 + [True] * 3
 
 
 def test_memory_is_given_one_more_try_and_other_trials_are_not_counted() -> None:
