@@ -1,5 +1,6 @@
 """One session of a search: from a prepared run folder to trials that have all ended."""
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -86,6 +87,8 @@ def search(
         ),
     )
     spare_the_search()
+    # Tracebacks of lost trials and of a full disk: what they come to is told and kept by `Events`.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with signals(ending), _room(run, ending):
         tuner.fit()
     events.stop_running()
