@@ -35,7 +35,7 @@ METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's own limits.
 # Read by MLflow when it is imported or used: silence, nothing sent home, and quick failures.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -59,7 +59,7 @@ def connect(uri: str) -> Any:
     from mlflow.tracking import MlflowClient
 
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # Also where MLflow was imported before us.
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # Also where MLflow was imported before us.
     return MlflowClient(tracking_uri=uri)
 
 

@@ -4,6 +4,7 @@ A test names its row with `@pytest.mark.fault("driver killed")`, and tells what 
 fixture `repetitions`: `repetitions(10, "at most 1 epoch repeated")`.
 """
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -84,20 +85,13 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:  #
         terminalreporter.write_line(f"{one.row}: {one.repetitions} x; {one.words}")
     page = config.getoption("--reliability")
     if page:
-        write_page(Path(page), table(told, states))
+        write_page(Path(page), told, states)
 
 
-def write_page(path: Path, text: str) -> None:
+def write_page(path: Path, told: list[Told], states: dict[str, str]) -> None:
     """Put a table in place of the last one, between its marks."""
     before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    made = time.strftime("%Y-%m-%d")
-    where = f"{platform.system()} {platform.machine()}, {_cores()}"
-    note = f"`make test-faults`, {made}, {where}:\n\n"
-    path.write_text(f"{before}{BEGIN}{note}{text}{END}{after}", encoding="utf-8")
-
-
-def _cores() -> str:
-    import os
-
-    return f"{os.cpu_count()} cores"
+    last, _, after = rest.partition(END)
+    where = f"{time.strftime('%Y-%m-%d')}, {platform.system()}, {os.cpu_count()} cores"
+    text = table(told, states, where, last)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")

@@ -109,26 +109,29 @@ class Told:
     words: str
 
 
-def table(told: Iterable[Told], passed: Mapping[str, str]) -> str:
+def table(told: Iterable[Told], passed: Mapping[str, str], when: str, before: str = "") -> str:
     """Return the table as Markdown.
 
     Args:
         told: of the tests that ran.
         passed: {test: "passed", "failed" or "skipped: reason"} of every test that has a row.
+        when: and where they ran.
+        before: the last table, whose lines stay for rows of which no test ran.
     """
-    told = list(told)
-    lines = ["| fault | promise | repetitions | outcome |", "|---|---|---|---|"]
+    told, known = list(told), before.splitlines()
+    lines = ["| fault | promise | repetitions | outcome | run |", "|---|---|---|---|---|"]
     for row, (fault, promise) in ROWS.items():
+        start = f"| {fault} | {promise} |"
         tests = [name for name in passed if name.split("|")[0] == row]
         mine = [one for one in told if one.row == row]
         count = sum(one.repetitions for one in mine)
-        lines.append(f"| {fault} | {promise} | {count or '-'} | {_outcome(tests, passed, mine)} |")
+        line = f"{start} {count or '-'} | {_outcome(tests, passed, mine)} | {when} |"
+        kept = next((one for one in known if one.startswith(start)), f"{start} - | not run | - |")
+        lines.append(line if tests else kept)
     return "\n".join(lines) + "\n"
 
 
 def _outcome(tests: Sequence[str], passed: Mapping[str, str], mine: Sequence[Told]) -> str:
-    if not tests:
-        return "not run"
     states = [passed[name] for name in tests]
     count = len(states)
     good = states.count("passed")

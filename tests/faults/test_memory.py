@@ -89,7 +89,7 @@ def test_the_kernel_kills_one_trial_alone(
 ) -> None:
     search = hungry(tmp_path, group.inside())
     search.run("--launcher", launcher)
-    assert group.kills == 2, "one try, and one more"
+    assert 2 <= group.kills <= 4, "one try, and one more, of which Ray Train may lose two processes"
     assert_only_one_suffered(search)
     repetitions(group.kills, f"kernel, launcher {launcher}: failed as out of memory")
 
