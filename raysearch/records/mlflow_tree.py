@@ -59,7 +59,9 @@ def connect(uri: str) -> Any:
     from mlflow.tracking import MlflowClient
 
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # Also where MLflow was imported before us.
+        logging.getLogger(name).setLevel(
+            logging.CRITICAL
+        )  # Also where MLflow was imported before us.
     return MlflowClient(tracking_uri=uri)
 
 

@@ -66,6 +66,11 @@ class KilledForMemory(RayActorError):
     """Ray's memory monitor has killed the process of a trial."""
 
 
+def killed_for_memory(error: OutOfMemoryError) -> KilledForMemory:
+    """Return such a kill as the loss of a process, by whose text the search knows it."""
+    return KilledForMemory(error_msg=f"OutOfMemoryError: {error}")
+
+
 class Actors(RayActorManager):
     """The manager of Tune's trials, for which such a kill is the loss of one trial's process.
 
@@ -74,7 +79,7 @@ class Actors(RayActorManager):
 
     def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, OutOfMemoryError):
-            exception = KilledForMemory(error_msg=f"OutOfMemoryError: {exception}")
+            exception = killed_for_memory(exception)
         super()._actor_task_failed(tracked_actor_task, exception)
 
 

@@ -8,7 +8,7 @@ to a process or a node is left to Ray, which starts the trial again at its newes
 import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from raysearch.search import failures
 from raysearch.search.at_hand import at_hand, send_failure
 from raysearch.search.context import Context
 from raysearch.search.ending import LEAVE
-from raysearch.search.memory import one_try
+from raysearch.search.memory import killed_for_memory, one_try
 from raysearch.search.opening import open_here
 from raysearch.search.schedule import rungs
 from raysearch.training.device import find_device
@@ -96,8 +96,8 @@ def with_train(config: dict[str, Any], context: Context) -> None:
                 if not asked_to_leave(context.run):
                     continue
                 tune.report({"left": True})
-            elif any(isinstance(one, ray.exceptions.RayError) for one in found):
-                raise  # A process was lost, and with it perhaps its peers.
+            elif lost := _lost(found):
+                raise lost from error  # A process was lost, and with it perhaps its peers.
             elif full := [one for one in found if failures.disk_full(one)]:
                 tune.report({"full": str(full[0]).strip().splitlines()[-1]})
             else:
@@ -107,6 +107,18 @@ def with_train(config: dict[str, Any], context: Context) -> None:
                     continue
                 tune.report({"failed": failures.reason(folder)})
         return
+
+
+def _lost(failures: Iterable[Exception]) -> Exception | None:
+    """Return the loss of a process among what ended workers; None where they all raised it."""
+    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+
+    lost = [one for one in failures if not isinstance(one, UserExceptionWithTraceback)]
+    for one in lost:
+        reason = getattr(one, "health_check_failure", one)
+        if isinstance(reason, ray.exceptions.OutOfMemoryError):
+            return killed_for_memory(reason)
+    return RuntimeError(str(lost[0])) if lost else None
 
 
 def _trainer(config: dict[str, Any], context: Context) -> Any:
