@@ -96,7 +96,7 @@ def with_train(config: dict[str, Any], context: Context) -> None:
                 if not asked_to_leave(context.run):
                     continue
                 tune.report({"left": True})
-            elif lost := _lost(found):
+            elif lost := lost_process(found):
                 raise lost from error  # A process was lost, and with it perhaps its peers.
             elif full := [one for one in found if failures.disk_full(one)]:
                 tune.report({"full": str(full[0]).strip().splitlines()[-1]})
@@ -109,7 +109,7 @@ def with_train(config: dict[str, Any], context: Context) -> None:
         return
 
 
-def _lost(failures: Iterable[Exception]) -> Exception | None:
+def lost_process(failures: Iterable[Exception]) -> Exception | None:
     """Return the loss of a process among what ended workers; None where they all raised it."""
     from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
