@@ -25,6 +25,7 @@ MINUTES = 3  # of the search: some after the last kill
 CONTROLLER = "ray::TrainController"
 
 
+@pytest.mark.slow
 @pytest.mark.fault("process killed")
 def test_a_killed_worker_goes_on_from_its_checkpoint(
     tmp_path: Path, repetitions: Callable[[int, str], None]

@@ -44,6 +44,7 @@ def stored_epochs(store: Store) -> int:
     return sum(len(root.read(name).splitlines()) for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("storage away")
 def test_a_search_goes_on_from_storage_on_a_fresh_machine(
     tmp_path: Path, store: Store, repetitions: Told
@@ -71,6 +72,7 @@ def test_a_search_goes_on_from_storage_on_a_fresh_machine(
     repetitions(1, f"disk lost with {trials} trials; epochs trained again: {max(again.values())}")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("storage away")
 def test_training_goes_on_while_storage_is_away(
     tmp_path: Path, store: Store, repetitions: Told
