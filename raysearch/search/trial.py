@@ -153,6 +153,8 @@ def train_worker(job: dict[str, Any]) -> None:
     folder = context.folder(config)
     try:
         _train(config, context, ray.train.report, rank, world, _draining)
+    except Preempted:
+        raise
     except Exception as error:
         if rank == 0 or not (folder / failures.ERROR).exists():
             failures.note(folder, error)
