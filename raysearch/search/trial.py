@@ -111,9 +111,15 @@ def with_train(config: dict[str, Any], context: Context) -> None:
 
 def lost_process(failures: Iterable[Exception]) -> Exception | None:
     """Return the loss of a process among what ended workers; None where they all raised it."""
-    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+    from ray.train.v2._internal.exceptions import (
+        WorkerHealthCheckFailedError,
+        WorkerHealthCheckTimeoutError,
+    )
 
-    lost = [one for one in failures if not isinstance(one, UserExceptionWithTraceback)]
+    unasked = (
+        ray.exceptions.RayError, WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError,
+    )  # fmt: skip
+    lost = [one for one in failures if isinstance(one, unasked)]
     for one in lost:
         reason = getattr(one, "health_check_failure", one)
         if isinstance(reason, ray.exceptions.OutOfMemoryError):

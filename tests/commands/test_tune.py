@@ -148,7 +148,7 @@ def _kill_after_epochs(process: Any, workplace: Workplace, epochs: int) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         lines = [p.read_text().count("\n") for p in workplace.path.rglob("metrics.jsonl")]
-        if sum(lines) >= epochs:
+        if len(lines) > 1 and sum(lines) >= epochs:
             break
         time.sleep(0.05)
     family = psutil.Process(process.pid).children(recursive=True)

@@ -88,8 +88,11 @@ def test_who_owns_a_folder_does_not_depend_on_the_clock() -> None:
 
 
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
-def test_mlflow_sees_no_negative_duration(tmp_path: Path, repetitions: Told, offset: float) -> None:
+def test_mlflow_sees_no_negative_duration(
+    tmp_path: Path, repetitions: Told, offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As older records hold them: a node that knew no other clock than its own."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     run, now = fakes.new_run(tmp_path / "results"), time.time()
     fakes.add_trial(run, 0, 0.5, epochs=0, state="running")
     fill(run)

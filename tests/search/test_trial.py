@@ -6,6 +6,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
 )
 
+from raysearch.errors import TrialError
 from raysearch.search.trial import lost_process
 
 RAISED = UserExceptionWithTraceback(ValueError("wrong"), "ValueError: wrong")
@@ -13,6 +14,7 @@ RAISED = UserExceptionWithTraceback(ValueError("wrong"), "ValueError: wrong")
 
 def test_an_exception_of_all_workers_is_the_configuration_s_own() -> None:
     assert lost_process([RAISED, RAISED]) is None
+    assert lost_process([TrialError("the loss is not finite")]) is None
 
 
 def test_a_lost_process_counts_before_what_its_peers_raise() -> None:
