@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PORT ?= 5000
 ARGS ?=
-JOBS ?= 2
+JOBS ?= 0
 BIN := .venv/bin
 STAMP := .venv/.installed
 
