@@ -42,3 +42,8 @@ def closest(name: str, valid: Iterable[str]) -> str:
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     return f"{hint}Valid: {', '.join(names)}."
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's words without what follows on further lines; its type where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from raysearch.errors import ConfigError
+from raysearch.errors import ConfigError, first_line
 from raysearch.redaction import redacted
 
 OBJECT_STORES = ("s3", "gcs")  # A file there is whole or absent, and folders need not be made.
@@ -174,5 +174,4 @@ def _open(uri: str) -> tuple[Any, str]:
 
 def reason(error: Exception) -> str:
     """Say in one line what went wrong, without credentials."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return redacted(lines[0])[:300]
+    return redacted(first_line(error))[:300]

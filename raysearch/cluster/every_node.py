@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._private.state import state
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raysearch.errors import RunError
+from raysearch.cluster.nodes import taking_work
+from raysearch.errors import RunError, first_line
 
 PATIENCE_SECONDS = 90.0  # A node's first worker has to start, and most answers import torch.
 
@@ -26,11 +26,9 @@ class Member:
 
 def members() -> dict[str, Member]:
     """Return the nodes that take work, by name: the address, with the id where it is shared."""
-    draining = state.get_draining_nodes()
     here = [
         Member(node["NodeID"], node["NodeManagerAddress"], node["Resources"])
-        for node in ray.nodes()
-        if node["Alive"] and node["NodeID"] not in draining
+        for node in taking_work()
     ]
     shared = Counter(member.address for member in here)
     return {_name(member, shared[member.address] > 1): member for member in here}
@@ -74,11 +72,6 @@ def _answer(task: ray.ObjectRef, ready: bool, seconds: float) -> Any:
         return RunError(f"{type(error.cause).__name__}: {first_line(error.cause)}")
     except RayError as error:
         return RunError(f"{type(error).__name__}: {first_line(error)}")
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's words without what follows on further lines."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def here() -> str:

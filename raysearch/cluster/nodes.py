@@ -42,12 +42,13 @@ class Node:
 
 def living() -> list[Node]:
     """Return the nodes that take work: alive, and not about to be taken away."""
+    return [Node(one["Resources"], one.get("Labels", {}).get(TYPE, "")) for one in taking_work()]
+
+
+def taking_work() -> list[dict[str, Any]]:
+    """Return these nodes as `ray.nodes` describes them."""
     draining = state.get_draining_nodes()
-    return [
-        Node(node["Resources"], node.get("Labels", {}).get(TYPE, ""))
-        for node in ray.nodes()
-        if node["Alive"] and node["NodeID"] not in draining
-    ]
+    return [one for one in ray.nodes() if one["Alive"] and one["NodeID"] not in draining]
 
 
 def to_come(here: Sequence[Node]) -> list[Node]:

@@ -291,10 +291,11 @@ def _load_ensemble(run: Path, device: torch.device | None) -> Model:
 
 
 def _inside(folder: Path, place: str) -> Path:
-    """Return where a member lies. A search may name others' trials; a bundle, which may come from
-    elsewhere, holds all that it names."""
+    """Return where a member lies. A search, and the refit in its folder, may name others' trials; a
+    bundle, which may come from elsewhere, holds all that it names."""
     found = (folder / place).resolve()
-    if not (folder / RUN).is_file() and not found.is_relative_to(folder.resolve()):
+    of_search = any((one / RUN).is_file() for one in (folder, folder.parent))
+    if not of_search and not found.is_relative_to(folder.resolve()):
         raise ValueError(f"the member {place} lies outside")
     return found
 

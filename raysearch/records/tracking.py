@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raysearch.config import Study
+from raysearch.errors import first_line
 from raysearch.records.listener import Listener
 from raysearch.records.mlflow_tree import MlflowTree, connect, tracking_uri
 from raysearch.records.registry import record
@@ -142,7 +143,7 @@ class _Writer:
 
     def note(self, error: Exception) -> None:
         log.debug("MLflow at %s failed", self.uri, exc_info=error)
-        self.tracking.problem = _first_line(error)
+        self.tracking.problem = redacted(first_line(error))[:200]
         self.retry_at = time.monotonic() + RETRY_SECONDS
 
 
@@ -165,8 +166,3 @@ def fill(run: RunFolder, uri: str | None = None) -> str:
         return ""
     tree.close()
     return record(run, uri)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return redacted(lines[0] if lines else type(error).__name__)[:200]

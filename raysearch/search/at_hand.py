@@ -11,17 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from raysearch.search.pulling import place, pull_trial
-from raysearch.search.uploads import RECIPE, Background, Upload, checkpoint_of
+from raysearch.records.run_folder import END, RECIPE
+from raysearch.search.pulling import pull_trial
+from raysearch.search.uploads import Background, Upload, checkpoint_of
 from raysearch.storage import Storage, reason
-from raysearch.training.checkpoint import BEST, LAST
+from raysearch.training.checkpoint import BEST, LAST, place
 
 log = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, Any]], None]
 PATIENCE_SECONDS = 600.0  # How long an outage may hold up what cannot go on without storage.
 PAUSE_SECONDS = 2.0
-SPLITS, END = "splits.json", "end.json"
+SPLITS = "splits.json"
 
 
 @contextmanager

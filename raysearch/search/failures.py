@@ -1,13 +1,14 @@
 """What a configuration does wrong: written down, named, and tried once more where that may help."""
 
 import json
-import os
 import traceback
 from pathlib import Path
 
+from raysearch.records.files import write_text
+from raysearch.records.run_folder import ERROR
 from raysearch.redaction import redacted
 
-ERROR, TRIES = "error.txt", "failures.json"
+TRIES = "failures.json"
 OWN = "raysearch.errors."  # What raysearch raises on purpose comes again in the same way.
 MOST_TRIES = 3
 # How Python, safetensors and PyTorch say that a disk is full.
@@ -26,7 +27,7 @@ def note(folder: Path, error: BaseException) -> None:
 
 def write(folder: Path, text: str) -> None:
     """Write the traceback of the last failure, aside and renamed."""
-    _write(folder / ERROR, text)
+    write_text(folder / ERROR, redacted(text))
 
 
 def once_more(folder: Path) -> bool:
@@ -36,7 +37,7 @@ def once_more(folder: Path) -> bool:
     """
     last = _last_line(folder)
     before = _tries(folder)
-    _write(folder / TRIES, json.dumps([*before, last]))
+    write_text(folder / TRIES, redacted(json.dumps([*before, last])))
     final = last.startswith(OWN) or last in before or len(before) + 1 >= MOST_TRIES
     return not final
 
@@ -62,9 +63,3 @@ def _last_line(folder: Path) -> str:
 def _tries(folder: Path) -> list[str]:
     path = folder / TRIES
     return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(redacted(text), encoding="utf-8")
-    aside.replace(path)

@@ -26,6 +26,7 @@ from raysearch.data.shared_cache import share
 from raysearch.errors import RunError
 from raysearch.records.journal import mend
 from raysearch.records.listener import Listener
+from raysearch.records.lock import OWNER
 from raysearch.records.run_folder import END, ERROR, INFO, RECIPE, RunFolder, point_latest
 from raysearch.records.terminal.text import make_console
 from raysearch.records.trial_record import TrialRecord
@@ -40,7 +41,6 @@ log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5.0
 PATIENCE_SECONDS = 120.0
-OWNER = "owner.json"
 WATCH_SECONDS = 4 * EVERY_SECONDS  # A search that lives writes its owner again within this time.
 OF_TUNE = frozenset({*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, EXPERIMENT_TAG})
 OWN = (RECIPE, END, ERROR)  # What the search itself writes into a trial's folder.

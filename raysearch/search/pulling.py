@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from raysearch.search.uploads import KINDS, checkpoint_of
 from raysearch.storage import Storage
-from raysearch.training.checkpoint import BEST, EVERY, LAST, META, newest
+from raysearch.training.checkpoint import BEST, EVERY, LAST, META, newest, place
 
 Place = tuple[int, int]  # epoch, and step of the next one
 
@@ -40,12 +40,6 @@ def newest_there(there: Iterable[str]) -> Place:
     """Return epoch and step of the newest whole checkpoint in storage; (0, 0) for none."""
     found = (checkpoint_of(n) for n in there if _of(n, LAST) and n.endswith(f"/{META}"))
     return max(map(place, found), default=(0, 0))
-
-
-def place(checkpoint: str) -> Place:
-    """Return epoch and step of a checkpoint's folder, such as last/epoch-0007+000123."""
-    epoch, _, step = PurePosixPath(checkpoint).name.removeprefix("epoch-").partition("+")
-    return int(epoch), int(step or 0)
 
 
 def _of(name: str, kind: str) -> bool:

@@ -58,8 +58,9 @@ def search(
     asha = AshaByArchitecture(study, book.records.values())
     ending = Ending(book, seconds, context.slots.trials)
     sweep = Sweeper() if context.launcher == "train" else None
-    stopping = partial(getattr, ending, "interrupted")
-    searcher = OptunaSearcher(study, journal, seed, book, recipes_of(run), stopping)
+    searcher = OptunaSearcher(
+        study, journal, seed, book, recipes_of(run), lambda: ending.interrupted
+    )
     events = Events(book, asha, ending, tell_journal, searcher.hand_out_again, sweep)
     (run.path / LEAVE).unlink(missing_ok=True)
     for listener in listeners:

@@ -2,7 +2,7 @@
 
 Both run the same training over the same folder. What a configuration does wrong (an exception, no
 memory, a loss that is not finite) is caught, written down and reported as a failure; what happens
-to a process or a node is left to Ray, which starts the trial again at its newest checkpoint.
+to a process or a node is an error here, and the search hands the trial out again.
 """
 
 import gc
@@ -22,6 +22,7 @@ from ray import tune
 from raysearch.cluster import notice
 from raysearch.config import Recipe
 from raysearch.models.weights import fetch
+from raysearch.records.run_folder import ERROR
 from raysearch.search import failures
 from raysearch.search.at_hand import at_hand, send_failure
 from raysearch.search.context import Context
@@ -71,7 +72,7 @@ def inline(config: dict[str, Any], context: Context) -> None:
             failures.note(folder, error)
             if allowed(folder) != before or failures.once_more(folder):
                 continue
-            send_failure(context.storage, folder, failures.ERROR)
+            send_failure(context.storage, folder, ERROR)
             tune.report({"failed": failures.reason(folder)})
         finally:
             gc.collect()
@@ -87,7 +88,7 @@ def with_train(config: dict[str, Any], context: Context) -> None:
     folder = context.folder(config)
     while True:
         before = allowed(folder)
-        (folder / failures.ERROR).unlink(missing_ok=True)
+        (folder / ERROR).unlink(missing_ok=True)
         try:
             _trainer(config, context).fit()
         except WorkerGroupError as error:
@@ -101,7 +102,7 @@ def with_train(config: dict[str, Any], context: Context) -> None:
             elif full := [one for one in found if failures.disk_full(one)]:
                 tune.report({"full": str(full[0]).strip().splitlines()[-1]})
             else:
-                if not (folder / failures.ERROR).exists():
+                if not (folder / ERROR).exists():
                     failures.write(folder, str(next(iter(found))))
                 if allowed(folder) != before or failures.once_more(folder):
                     continue
@@ -162,7 +163,7 @@ def train_worker(job: dict[str, Any]) -> None:
     except Preempted:
         raise
     except Exception as error:
-        if rank == 0 or not (folder / failures.ERROR).exists():
+        if rank == 0 or not (folder / ERROR).exists():
             failures.note(folder, error)
         raise
 
@@ -233,14 +234,14 @@ def _train(
             study.objective,
             context.folder(config),
             Machine(
-                rank,
-                world,
-                threads,
-                context.loader_workers,
-                device,
-                _going(context.run, draining),
-                limits,
-                usage,
+                rank=rank,
+                world=world,
+                threads=threads,
+                loader_workers=context.loader_workers,
+                device=device,
+                must_go=_going(context.run, draining),
+                limits=limits,
+                usage=usage,
             ),
             Sources(study.init_from.get(recipe.architecture), tuple(study.teachers)),
         )

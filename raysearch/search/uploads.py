@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from raysearch.records.lock import OWNER
+from raysearch.records.run_folder import RECIPE
 from raysearch.storage import Storage, reason
 from raysearch.training.checkpoint import BEST, EVERY, FINAL, LAST, META
 from raysearch.training.history import METRICS
@@ -18,8 +20,8 @@ from raysearch.training.history import METRICS
 log = logging.getLogger(__name__)
 
 KINDS = (BEST, EVERY, FINAL, LAST)
-JOURNAL, RECIPE = "optuna.journal", "recipe.json"
-SKIPPED = ("ray", "probabilities", "owner.json", "leave")  # Tune's own, large, or of this process.
+JOURNAL = "optuna.journal"
+SKIPPED = ("ray", "probabilities", OWNER, "leave")  # Tune's own, large, or of this process.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between tries
 
 Stamp = tuple[int, int]  # size in bytes, time of the last change in ns

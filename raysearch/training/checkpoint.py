@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -94,7 +94,7 @@ def load(
         ended: pass over those in the middle of an epoch.
     """
     for path in _newest_first(folder):
-        epoch, step = _place(path)
+        epoch, step = place(path)
         if (at_most is not None and (epoch, step) > at_most) or (ended and step):
             continue
         try:
@@ -107,7 +107,7 @@ def load(
 def newest(trial: Path) -> tuple[int, int]:
     """Return epoch and step of the newest checkpoint that a trial could resume from."""
     path = next(_newest_first(trial / LAST), None)
-    return _place(path) if path else (0, 0)
+    return place(path) if path else (0, 0)
 
 
 def finish(trial: Path, keep: bool) -> None:
@@ -134,8 +134,9 @@ def _name(epoch: int, step: int = 0) -> str:
     return f"epoch-{epoch:04d}+{step:06d}" if step else f"epoch-{epoch:04d}"
 
 
-def _place(path: Path) -> tuple[int, int]:
-    epoch, _, step = path.name.removeprefix("epoch-").partition("+")
+def place(checkpoint: PurePath | str) -> tuple[int, int]:
+    """Return epoch and step of a checkpoint's folder, such as last/epoch-0007+000123."""
+    epoch, _, step = PurePath(checkpoint).name.removeprefix("epoch-").partition("+")
     return int(epoch), int(step or 0)
 
 
@@ -155,7 +156,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
-    return iter(sorted(folder.glob("epoch-*"), key=_place, reverse=True))
+    return iter(sorted(folder.glob("epoch-*"), key=place, reverse=True))
 
 
 def _checksum(path: Path) -> str:
