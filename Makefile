@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PORT ?= 5000
 ARGS ?=
-JOBS ?= 0
+JOBS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -37,10 +37,11 @@ animals: env  ## search for the best animals model on generated images; ARGS= ad
 
 test: env  ## lint and run all tests
 	@status=0; $(MAKE) --no-print-directory lint || status=1; \
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS) || status=1; exit $$status
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not ray and not slow" $(ARGS) || status=1; \
+	$(BIN)/python -m pytest -q -m "ray and not slow" $(ARGS) || status=1; exit $$status
 
 test-faults: env  ## let every fault of docs/reliability.md happen, and write its table anew (an hour)
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "slow or not slow" tests/faults --reliability docs/reliability.md $(ARGS)
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/faults --reliability docs/reliability.md $(ARGS)
 
 lint: env  ## check style and types
 	$(BIN)/ruff check .

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.ray
+
 ROOT = Path(__file__).parents[2]
 CASES = {"1,1": 8, "4,1": 2}  # Workers and GPUs of each, and how many such trials fit.
 
