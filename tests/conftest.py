@@ -1,6 +1,7 @@
 """One thread: the networks of these tests are too small to share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,5 +22,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(HERE).parts[0] in OF_RAY:
+        folder = item.path.relative_to(HERE).parts[0]
+        if folder in OF_RAY or "services" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One Ray of two CPUs and one MLflow database; yields the database's address."""
+    import ray  # Seconds, which most tests do without.
+
+    from raysearch import cluster
+
+    cluster.join(dashboard=True)
+    yield f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    ray.shutdown()

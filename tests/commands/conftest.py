@@ -6,17 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import ray
 import yaml
 from mlflow import MlflowClient
 
-from raysearch import cluster, tune
+from raysearch import tune
 from tests.data.voc_miniature import CLASSES, write_plain
 
 TRACKING = "MLFLOW_TRACKING_URI"
@@ -114,14 +113,6 @@ class Workplace:
     def history(self, number: int) -> list[dict[str, Any]]:
         path = self.latest / "trials" / f"{number:04d}" / "metrics.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-@pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One Ray of two CPUs and one MLflow database; yields the database's address."""
-    cluster.join(dashboard=True)
-    yield f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-    ray.shutdown()
 
 
 @pytest.fixture

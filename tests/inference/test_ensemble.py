@@ -31,6 +31,12 @@ def several(run: RunFolder) -> RunFolder:
     return run
 
 
+@pytest.fixture
+def shared(services: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command uses the Ray and the MLflow of all tests."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", services)
+
+
 def call(run: RunFolder, *arguments: str) -> int:
     return main([run.name, *arguments, "--output", str(run.output)])
 
@@ -75,6 +81,7 @@ def test_the_first_opening_leaves_the_best_single_in_test_json(several: RunFolde
     assert tested["metrics"] == pytest.approx(again["metrics"])
 
 
+@pytest.mark.usefixtures("shared")
 def test_the_test_split_may_stay_closed(
     several: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,6 +97,7 @@ def test_an_official_search_has_no_test_figure(several: RunFolder) -> None:
     assert not several.test_file.exists()
 
 
+@pytest.mark.usefixtures("shared")
 def test_the_command_says_what_it_found(
     several: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +111,7 @@ def test_the_command_says_what_it_found(
     assert "opened 2 times" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("shared")
 def test_the_command_refuses_what_cannot_be(
     several: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
