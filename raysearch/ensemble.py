@@ -103,13 +103,14 @@ def _finalists(run: RunFolder, options: argparse.Namespace, command: str) -> Run
 
 
 def _refit(run: RunFolder, options: argparse.Namespace, command: str) -> None:
-    from raysearch.records.refit import FOLDER, write_refit
+    from raysearch.inference.models import REFIT_FOLDER
+    from raysearch.records.refit import write_refit
     from raysearch.records.terminal.again import show_refit
     from raysearch.search.again import train_on_all
 
     again = train_on_all(run, command, options.address)
     show_refit(make_console(), write_refit(run, again, command, not options.no_test))
-    _say_written(run.path / FOLDER)
+    _say_written(run.path / REFIT_FOLDER)
 
 
 def _ablate(run: RunFolder, options: argparse.Namespace, command: str) -> None:

@@ -60,12 +60,27 @@ class Storage:
     __repr__ = __str__
 
     def files(self) -> dict[str, int]:
-        """Return all files below this folder: {name: size in bytes}."""
+        """Return all files below this folder: {name: size in bytes}.
+
+        Raises:
+            OSError: one has a name that would lead out of a folder that it is copied into.
+        """
+        found = {name: info.size for name, info in self._below(recursive=True) if info.is_file}
+        if strange := next((name for name in found if not _leads_down(name)), None):
+            raise OSError(f"{self}: holds a file of the name {strange!r}; delete it there")
+        return found
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders that stand directly in this one."""
+        return [name for name, info in self._below(recursive=False) if not info.is_file]
+
+    def _below(self, recursive: bool) -> Iterator[tuple[str, Any]]:
         from pyarrow.fs import FileSelector
 
         system, base = self._place()
-        found = system.get_file_info(FileSelector(base, allow_not_found=True, recursive=True))
-        return {info.path[len(base) + 1 :]: info.size for info in found if info.is_file}
+        selector = FileSelector(base, allow_not_found=True, recursive=recursive)
+        for info in system.get_file_info(selector):
+            yield info.path[len(base) + 1 :], info
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name."""
@@ -170,6 +185,12 @@ def _open(uri: str) -> tuple[Any, str]:
 
     found: tuple[Any, str] = FileSystem.from_uri(uri)
     return found
+
+
+def _leads_down(name: str) -> bool:
+    """Whether a name stays below a folder, on any system: an object may have any name."""
+    parts = name.split("/")
+    return not ({"", ".", ".."} & set(parts) or {"\\", ":", "\0"} & set(name))
 
 
 def reason(error: Exception) -> str:

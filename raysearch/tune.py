@@ -101,7 +101,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 def _resume(options: argparse.Namespace, command: str) -> int:
     run = RunFolder.open(_found(options).path)
-    given = [name for name in ("data", "launcher", "storage", *CHANGING) if getattr(options, name)]
+    given = [name for name in ("data", "launcher", *CHANGING) if getattr(options, name)]
     if given:
         raise ConfigError(
             f"{_flag(given[0])} changes what is searched and cannot be combined with "
@@ -173,6 +173,11 @@ def _found(options: argparse.Namespace) -> RunFolder:
         from raysearch.search.mirror import pull_run
 
         return pull_run(options.resume, options.output)
+    if options.storage:
+        from raysearch.search.mirror import find_in_storage
+
+        name = options.resume or _name(options.study)
+        return find_in_storage(_absolute(options.storage), name, options.output)
     return find_run(options.output, options.resume or _name(options.study))
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -29,6 +30,10 @@ class Store:
         where = f"endpoint_override=http://{self.host}:{self.port}&region=us-east-1"
         return f"s3://{BUCKET}/{prefix}?{where}"
 
+    def client(self) -> Any:
+        where = f"http://{self.host}:{self.port}"
+        return boto3.client("s3", endpoint_url=where, region_name="us-east-1")
+
     def go_away(self) -> None:
         self.server.stop()
         self.up = False
@@ -47,9 +52,7 @@ def object_store() -> Iterator[Store]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     store = Store(server, *server.get_host_and_port())
-    s3 = boto3.client(
-        "s3", endpoint_url=f"http://{store.host}:{store.port}", region_name="us-east-1"
-    )
+    s3 = store.client()
     s3.create_bucket(Bucket=BUCKET)
     try:
         yield store

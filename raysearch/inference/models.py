@@ -28,6 +28,7 @@ from raysearch.training.metrics import BINS
 from raysearch.training.trained import Trained, load_trained
 
 ENSEMBLE, STUDY, RUN = "ensemble.json", "study.yaml", "run.json"
+REFIT_FOLDER = "refit"  # That of a search's model that was trained again on more images.
 
 Vote = Literal["average", "majority", "confidence"]
 LEAST_CERTAIN = 1e-6
@@ -294,8 +295,8 @@ def _inside(folder: Path, place: str) -> Path:
     """Return where a member lies. A search, and the refit in its folder, may name others' trials; a
     bundle, which may come from elsewhere, holds all that it names."""
     found = (folder / place).resolve()
-    of_search = any((one / RUN).is_file() for one in (folder, folder.parent))
-    if not of_search and not found.is_relative_to(folder.resolve()):
+    of_search = folder.parent if folder.name == REFIT_FOLDER else folder
+    if not (of_search / RUN).is_file() and not found.is_relative_to(folder.resolve()):
         raise ValueError(f"the member {place} lies outside")
     return found
 

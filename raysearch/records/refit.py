@@ -12,7 +12,14 @@ from raysearch.errors import RunError
 from raysearch.inference.choose import MODEL
 from raysearch.inference.compare import Asked, Measured, measure
 from raysearch.inference.evaluation import data_of_run
-from raysearch.inference.models import ENSEMBLE, STUDY, Model, describe_model, load_model
+from raysearch.inference.models import (
+    ENSEMBLE,
+    REFIT_FOLDER,
+    STUDY,
+    Model,
+    describe_model,
+    load_model,
+)
 from raysearch.records.again import about_of
 from raysearch.records.ensemble import figures
 from raysearch.records.evaluation import cache_folder, data_root, openings
@@ -23,7 +30,7 @@ from raysearch.training.checkpoint import BEST, FINAL
 from raysearch.training.device import find_device
 from raysearch.training.trained import Trained, load_trained
 
-FOLDER, REFIT = "refit", "refit"
+REFIT = "refit"
 NO_VALIDATION = "validation images were trained on: no figure of them says how good this model is"
 
 
@@ -50,7 +57,7 @@ def write_refit(
     device = device or find_device()
     before = load_model(run.path, device)
     members = tuple(_last_epoch(again, number, device) for number in range(len(before.members)))
-    refit, folder = replace(before, members=members), run.path / FOLDER
+    refit, folder = replace(before, members=members), run.path / REFIT_FOLDER
     folder.mkdir(exist_ok=True)
     shutil.copyfile(run.path / STUDY, folder / STUDY)
     chosen = read_json(run.path / ENSEMBLE)

@@ -212,6 +212,33 @@ def _owner() -> bytes:
     return json.dumps(told).encode()
 
 
+def find_in_storage(uri: str, name: str, output: Path) -> RunFolder:
+    """Return the run to go on with, brought here where it is not here yet.
+
+    Args:
+        uri: of the storage that searches were started with.
+        name: STUDY for its newest run, or STUDY/RUN.
+
+    Raises:
+        ConfigError: storage cannot be used.
+        RunError: there is no such run, or it is searched in at this moment.
+    """
+    storage = Storage.of(uri)
+    storage.check()
+    study, _, run = name.partition("/")
+    try:
+        # The names of runs begin with their time; what has no description is none.
+        found = sorted((storage / study).folders(), reverse=True)
+        there = [one for one in found if (storage / study / one).has(INFO)]
+    except OSError as error:
+        raise RunError(f"{storage}: cannot be read ({reason(error)}); try again") from error
+    if not there or (run and run not in there):
+        hint = f" It holds {', '.join(there)}." if there else ""
+        raise RunError(f"{storage}: holds no search {name}.{hint} Correct --storage or --resume")
+    path = output.absolute() / study / (run or there[0])
+    return RunFolder(path) if path.exists() else pull_run(str(storage / study / path.name), output)
+
+
 def pull_run(uri: str, output: Path) -> RunFolder:
     """Bring a run from storage into an output folder of this machine, to go on with it.
 

@@ -16,7 +16,14 @@ from raysearch.config import Objective, Recipe
 from raysearch.errors import RunError
 from raysearch.records.run_folder import RunFolder
 from raysearch.search.at_hand import at_hand
-from raysearch.search.mirror import Mirror, fill_in, mirrored, pull_run, push
+from raysearch.search.mirror import (
+    Mirror,
+    fill_in,
+    find_in_storage,
+    mirrored,
+    pull_run,
+    push,
+)
 from raysearch.search.pulling import pull_trial
 from raysearch.search.retention import Retention
 from raysearch.search.uploads import Background, Upload
@@ -26,7 +33,7 @@ from raysearch.training import checkpoint
 from raysearch.training.history import append_epoch, read_history
 from tests.faults.searches import wait_for
 from tests.search.conftest import small_study
-from tests.stores import Store, object_store
+from tests.stores import BUCKET, Store, object_store
 
 
 class Shelf(Storage):
@@ -386,6 +393,35 @@ class TestRunInStorage:
     def test_a_run_that_is_not_there(self, store: Store, tmp_path: Path) -> None:
         with pytest.raises(RunError, match="holds no search"):
             pull_run(str(Storage.of(store.uri()) / "small/never"), tmp_path)
+
+    def test_the_newest_is_found_by_its_study(
+        self, run: RunFolder, store: Store, tmp_path: Path
+    ) -> None:
+        searched(run)
+        storage, study = Storage.of(store.uri()), run.path.parent.name
+        push(run, storage / run.name)
+        (storage / study).write("99999999-000000/notes.txt", b"no search")
+        for name in (study, run.name):
+            found = find_in_storage(store.uri(), name, tmp_path / name)
+            assert found.path == tmp_path / name / run.name
+            assert found.numbers() == [0, 1]
+        assert find_in_storage(store.uri(), study, run.output).path == run.path
+        for name in ("other", f"{study}/20000101-000000"):
+            with pytest.raises(RunError, match=f"holds no search {name}"):
+                find_in_storage(store.uri(), name, tmp_path)
+
+    @pytest.mark.parametrize("name", ["../../escaped", "trials/0000/../../../../escaped", "a//b"])
+    def test_names_that_lead_out_of_the_folder_are_refused(
+        self, run: RunFolder, store: Store, tmp_path: Path, name: str
+    ) -> None:
+        searched(run)
+        storage = Storage.of(store.uri()) / run.name
+        push(run, storage)
+        path = f"searches/{run.name}/{name}"
+        store.client().put_object(Bucket=BUCKET, Key=path, Body=b"payload")
+        with pytest.raises(RunError, match="holds a file of the name"):
+            pull_run(str(storage), tmp_path / "a" / "b" / "c" / "d")
+        assert not list(tmp_path.rglob("*escaped*"))
 
     def test_a_second_resume_is_refused_with_the_owner_named(
         self, run: RunFolder, store: Store, tmp_path: Path

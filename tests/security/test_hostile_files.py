@@ -205,6 +205,7 @@ def test_a_registered_model_from_elsewhere_runs_none_of_its_code(
     tmp_path: Path, payload: Payload
 ) -> None:
     """`predict models:/...` reads the bundle; MLflow's own loader would import what it names."""
+    from raysearch.records.pyfunc import _load_pyfunc
     from raysearch.records.registry import _checked
 
     model = tmp_path / "model"
@@ -217,6 +218,10 @@ def test_a_registered_model_from_elsewhere_runs_none_of_its_code(
     (model / "python_model.pkl").write_bytes(pickle.dumps(payload))
     assert load_model(_checked(model)).members
     assert not payload.ran
+    (model / "data" / "bundle" / "run.json").write_text("{}")  # A search may name others' trials.
+    for load in (_checked, lambda at: _load_pyfunc(str(at / "data" / "bundle"))):
+        with pytest.raises(RunError, match="no model that raysearch has registered"):
+            load(model)
 
 
 def sources() -> dict[str, str]:

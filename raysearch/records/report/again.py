@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from raysearch.inference.models import REFIT_FOLDER
 from raysearch.records.files import read_json
-from raysearch.records.refit import FOLDER
 from raysearch.records.report.headline import three
 from raysearch.records.report.known import Known
 from raysearch.records.report.tables import Table
@@ -15,7 +15,7 @@ def trained_again(known: Known) -> list[tuple[str, Table, str]]:
     made = {
         "finalists.json": _finalists,
         "ablation.json": _ablation,
-        f"{FOLDER}/ensemble.json": _refit,
+        f"{REFIT_FOLDER}/ensemble.json": _refit,
     }
     paths = {known.run.path / name: tell for name, tell in made.items()}
     return [tell(read_json(path), known.metric) for path, tell in paths.items() if path.is_file()]
