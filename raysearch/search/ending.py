@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
 
 from raysearch.errors import RunError
 from raysearch.records.files import write_text
@@ -91,7 +92,12 @@ class _Nothing(Stopper):
 
 
 class Events(Callback):
-    """Writes what Tune reports into the book, and tells Optuna how each trial ended."""
+    """Writes what Tune reports into the book, and tells Optuna how each trial ended.
+
+    Args:
+        hand_out_again: takes back the number of a trial that was lost.
+        forget: has the searcher forget Tune's id of one that Tune itself says nothing of.
+    """
 
     def __init__(
         self,
@@ -100,10 +106,12 @@ class Events(Callback):
         ending: Ending,
         tell: Callable[[int, str, dict[int, float]], None],
         hand_out_again: Callable[[int], None],
+        forget: Callable[[str], None],
         sweep: Callable[[], None] | None = None,
     ) -> None:
         self.book, self.asha, self.ending, self.tell, self.sweep = book, asha, ending, tell, sweep
-        self.hand_out_again, self.losses = hand_out_again, Losses()
+        self.hand_out_again, self.forget, self.losses = hand_out_again, forget, Losses()
+        self.lost: set[str] = set()
         self.failed: dict[int, str] = {}
         self.finished: dict[int, str] = {}
         # A search that goes on after its goal was reached is meant to go on.
@@ -154,6 +162,7 @@ class Events(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """What reaches Tune as an error is a process or a node that was lost."""
         number = trial.config["number"]
+        self.lost.add(trial.trial_id)
         _forget_statistics(trial)
         self.ending.running.discard(number)
         folder, told = self.book.run.trial_folder(number), _error_of(trial)
@@ -169,15 +178,25 @@ class Events(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self.sweep:
             self.sweep()
+        for trial in trials:
+            # Tune tells nobody of a trial whose process could not be used again.
+            if trial.status == Trial.ERROR and trial.trial_id not in self.lost:
+                self.forget(trial.trial_id)
+                self.on_trial_error(iteration, trials, trial)
 
     def stop_running(self) -> None:
         """End the trials that the search's own end broke off; an interrupted one resumes them."""
         if self.ending.cause in (None, INTERRUPTED, DISK_FULL):
             return
         for number, record in list(self.book.records.items()):
-            if record.state == "running":
-                reached = self.finished.get(number) == TARGET
-                self._end(number, "completed" if reached else "stopped", self.ending.cause)
+            if record.state != "running":
+                continue
+            if number in self.failed:  # Tune stops the others before it says that this one ended.
+                self._end(number, "failed", self.failed[number])
+            elif number in self.finished:
+                self._end(number, "completed", self.finished[number])
+            else:
+                self._end(number, "stopped", self.ending.cause)
 
     def _end(self, number: int, state: str, reason: str) -> None:
         try:

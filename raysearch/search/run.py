@@ -61,7 +61,9 @@ def search(
     searcher = OptunaSearcher(
         study, journal, seed, book, recipes_of(run), lambda: ending.interrupted
     )
-    events = Events(book, asha, ending, tell_journal, searcher.hand_out_again, sweep)
+    growing = Growing(searcher, Limit(context.slots, study.resources.max_concurrent_trials))
+    forget = partial(growing.on_trial_complete, error=True)
+    events = Events(book, asha, ending, tell_journal, searcher.hand_out_again, forget, sweep)
     (run.path / LEAVE).unlink(missing_ok=True)
     for listener in listeners:
         listener.search_started(run, study)
@@ -70,11 +72,10 @@ def search(
         ending.cause = None if done else "time budget"
         events.stop_running()
         return ending.cause
-    limit = Limit(context.slots, study.resources.max_concurrent_trials)
     tuner = tune.Tuner(
         made(context),
         tune_config=tune.TuneConfig(
-            search_alg=Growing(searcher, limit),
+            search_alg=growing,
             scheduler=asha,
             num_samples=ENDLESS,
             reuse_actors=context.launcher == "inline",

@@ -57,7 +57,7 @@ class AshaByArchitecture(FIFOScheduler):
         for record in earlier:
             asha, trial = self._asha(record.recipe.architecture), _Known(str(record.number))
             asha.on_trial_add(None, trial)
-            for metrics in record.history:
+            for metrics in (m for m in record.history if m["best"] is not None):
                 asha.on_trial_result(None, trial, metrics)
 
     def _asha(self, architecture: str) -> ASHAScheduler:

@@ -8,14 +8,15 @@ to a process or a node is an error here, and the search hands the trial out agai
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import ray.exceptions
 import ray.train
 import torch
+import torch.distributed as dist
 from filelock import FileLock
 from ray import tune
 
@@ -37,8 +38,8 @@ from raysearch.training.unfinished import Preempted, never
 from raysearch.training.usage import usage_on
 
 # Tune gives a stopped trial 2 s to leave its thread. Where it takes longer (a busy machine, a slow
-# disk), the process is not used again, and its slot is lost for the rest of the search.
-os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
+# disk, storage that is away), the process is not used again, and the trial that waits for it fails.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "1800")
 
 
 def trainable(context: Context) -> Callable[[dict[str, Any]], None]:
@@ -91,7 +92,9 @@ def with_train(config: dict[str, Any], context: Context) -> None:
         (folder / ERROR).unlink(missing_ok=True)
         try:
             _trainer(config, context).fit()
+            _wait_until_told()
         except WorkerGroupError as error:
+            _wait_until_told()
             found = error.worker_failures.values()
             if any(Preempted.__name__ in str(one) for one in found):
                 if not asked_to_leave(context.run):
@@ -108,6 +111,20 @@ def with_train(config: dict[str, Any], context: Context) -> None:
                     continue
                 tune.report({"failed": failures.reason(folder)})
         return
+
+
+def _wait_until_told() -> None:
+    """Wait until Tune has taken the workers' last report.
+
+    Its thread hands that to itself, and would wait for ever behind a report of this one.
+    """
+    from ray.train._internal.session import get_session
+
+    session = get_session()
+    waiting = session and session._inter_actor_queue
+    while waiting and not waiting.empty():
+        time.sleep(0.1)
+    time.sleep(0.2)
 
 
 def lost_process(failures: Iterable[Exception]) -> Exception | None:
@@ -196,6 +213,18 @@ def _going(run: Path, draining: Callable[[], bool]) -> Callable[[], bool]:
     return must_go
 
 
+@contextmanager
+def _leaving_together(world: int) -> Iterator[None]:
+    """Ranks that must go wait for each other: the first to leave ends all, and rank 0 writes."""
+    try:
+        yield
+    except Preempted:
+        if world > 1:
+            with suppress(RuntimeError):  # One that is gone already is waited for no longer.
+                dist.barrier()
+        raise
+
+
 def _train(
     config: dict[str, Any],
     context: Context,
@@ -223,6 +252,7 @@ def _train(
         alone,
         tried,
         notice.at_work(),
+        _leaving_together(world),
         at_hand(*mine) as uploading,
         usage_on(device, gpus, world) as usage,
     ):

@@ -53,7 +53,7 @@ def keep_unfinished(training: "Training", unfinished: Unfinished) -> None:
 
 def resume(training: "Training") -> tuple[int, dict[str, Any]]:
     """Load the newest checkpoint; return its epoch (0: none) and that epoch's metrics."""
-    found = _newest(training)
+    found = newest_of_all(training)
     if training.machine.rank == 0:
         forget_after(training.folder, found.epoch if found else 0)
     if found is None:
@@ -69,18 +69,21 @@ def resume(training: "Training") -> tuple[int, dict[str, Any]]:
     return found.epoch, found.metrics
 
 
-def _newest(training: "Training") -> Checkpoint | None:
-    """Return the newest checkpoint; with several ranks, the newest that all can read."""
+def newest_of_all(training: "Training") -> Checkpoint | None:
+    """Return the newest checkpoint; with several ranks, the newest that all of them can read."""
     last = training.folder / LAST
     found = checkpoint.load(last)
-    if not training.ranks:
-        return found
-    own = (found.epoch, found.step) if found else (0, 0)
-    # One number each, so that the least of them is one rank's own.
-    newest = torch.tensor([own[0] * MOST_STEPS + own[1]], device=training.device)
-    dist.all_reduce(newest, op=dist.ReduceOp.MIN)
-    common = divmod(int(newest), MOST_STEPS)
-    return found if own == common else checkpoint.load(last, at_most=common)
+    while training.ranks:
+        own = (found.epoch, found.step) if found else (0, 0)
+        number = own[0] * MOST_STEPS + own[1]
+        ends = torch.tensor([number, -number], device=training.device)
+        dist.all_reduce(ends, op=dist.ReduceOp.MIN)
+        oldest, newest = int(ends[0]), -int(ends[1])
+        if oldest == newest:
+            break
+        # A rank's node may lack just that one, so they ask each other again.
+        found = checkpoint.load(last, at_most=divmod(oldest, MOST_STEPS))
+    return found
 
 
 def _description(training: "Training") -> dict[str, Any]:

@@ -39,6 +39,13 @@ def test_earlier_sessions_fill_the_rungs(study: Study) -> None:
     assert report(AshaByArchitecture(study), 9, "unet", 0.1) == "CONTINUE"
 
 
+def test_an_epoch_without_a_value_fills_no_rung(study: Study) -> None:
+    """A class that no validation image shows has no metric, and no best yet."""
+    history = [{"epoch": 3, "best": None}, {"epoch": 4, "best": 0.9}]
+    asha = AshaByArchitecture(study, [TrialRecord(7, Recipe(architecture="unet"), history=history)])
+    assert report(asha, 8, "unet", 0.1) == "STOP"
+
+
 def test_a_trial_taken_up_again_is_compared_once(study: Study) -> None:
     history = [{"epoch": 3, "best": 0.2}]
     asha = AshaByArchitecture(study, [TrialRecord(7, Recipe(architecture="unet"), history=history)])

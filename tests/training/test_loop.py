@@ -2,7 +2,9 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from raysearch.models import build
 from raysearch.study import load_study
 from raysearch.training import checkpoint
 from raysearch.training.history import read_history
+from raysearch.training.keeping import newest_of_all
 from raysearch.training.live import check_live
 from raysearch.training.loop import Training
 from raysearch.training.machine import Machine
@@ -155,6 +158,32 @@ class OnRank:
 
     def __call__(self, rank: int) -> list[dict[str, Any]]:
         return on_rank(rank, *self.arguments)
+
+
+def common_place(rank: int, held: list[list[tuple[int, int]]], folder: Path) -> tuple[int, int]:
+    """Where a rank resumes from whose node holds these checkpoints."""
+    own = folder / f"node{rank}"
+    for epoch, step in held[rank]:
+        checkpoint.save(own / "last", epoch, {"w": torch.ones(1)}, {"s": 1}, {}, step=step, keep=9)
+    trial: Any = SimpleNamespace(folder=own, ranks=True, device=CPU)
+    found = newest_of_all(trial)
+    return (found.epoch, found.step) if found else (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("held", "common"),
+    [
+        ([[(6, 0), (7, 0)], [(6, 0), (7, 0)]], (7, 0)),
+        ([[(6, 0), (7, 0)], [(6, 0)]], (6, 0)),
+        ([[(5, 0), (7, 60), (7, 100)], [(5, 0), (7, 0)]], (5, 0)),
+        ([[(7, 60), (7, 100)], [(7, 0)]], (0, 0)),  # Nothing that both have: all over again.
+    ],
+)
+def test_ranks_of_different_nodes_resume_from_what_all_of_them_hold(
+    held: list[list[tuple[int, int]]], common: tuple[int, int], tmp_path: Path
+) -> None:
+    found = on_two_ranks(partial(common_place, held=held, folder=tmp_path), tmp_path)
+    assert found == [common, common]
 
 
 @pytest.mark.parametrize("batch", [4, 3])

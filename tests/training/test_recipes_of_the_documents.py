@@ -245,7 +245,7 @@ def test_a_target_that_is_met_ends_the_search(stop: bool) -> None:
     )
     ending = Ending(book, seconds=None, slots=1)
     nothing: Any = None
-    events = Events(book, nothing, ending, nothing, nothing)
+    events = Events(book, nothing, ending, nothing, nothing, nothing)
     trial = SimpleNamespace(config={"number": 0})
     events.on_trial_result(1, [trial], trial, {"epoch": 1, "reached": "", "finished": ""})
     assert not ending.stop_all()
