@@ -16,6 +16,7 @@ from raysearch.errors import RunError
 from raysearch.records.files import write_text
 from raysearch.records.run_folder import ERROR
 from raysearch.redaction import redacted
+from raysearch.search import leaving
 from raysearch.search.book import Book
 from raysearch.search.failures import disk_full
 from raysearch.search.losses import LOST, MEMORY, Losses
@@ -23,7 +24,7 @@ from raysearch.search.schedule import AshaByArchitecture
 from raysearch.training.checkpoint import newest
 
 FAILURES = 3
-LEAVE, GRACE = "leave", 4.0  # A file that asks all trials to write a checkpoint now; seconds.
+GRACE = 4.0  # Seconds in which trials that are asked to leave write a checkpoint.
 INTERRUPTED, ALL_FAILED = "interrupted", "every trial failed"
 TARGET, DISK_FULL = "target reached", "disk full"
 
@@ -58,7 +59,7 @@ class Ending(Stopper):
     def leave(self) -> None:
         """Ask the trials, wherever they run, to write a checkpoint in the middle of their epoch."""
         self.interrupted, self.leave_by = True, time.monotonic() + GRACE
-        (self.book.run.path / LEAVE).touch()
+        leaving.ask(self.book.run.path)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return self.interrupted

@@ -16,9 +16,10 @@ from raysearch.errors import RunError
 from raysearch.records.again import recipes_of
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder
+from raysearch.search import leaving
 from raysearch.search.book import Book
 from raysearch.search.context import Context
-from raysearch.search.ending import DISK_FULL, LEAVE, Ending, Events, signals
+from raysearch.search.ending import DISK_FULL, Ending, Events, signals
 from raysearch.search.failures import disk_full
 from raysearch.search.growing import Growing
 from raysearch.search.memory import spare_the_search
@@ -64,7 +65,7 @@ def search(
     growing = Growing(searcher, Limit(context.slots, study.resources.max_concurrent_trials))
     forget = partial(growing.on_trial_complete, error=True)
     events = Events(book, asha, ending, tell_journal, searcher.hand_out_again, forget, sweep)
-    (run.path / LEAVE).unlink(missing_ok=True)
+    leaving.take_back(run.path)
     for listener in listeners:
         listener.search_started(run, study)
     done = study.budget.trials is not None and len(book.ended) >= study.budget.trials

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
 from typing import Any
 
 import ray.exceptions
@@ -24,17 +23,16 @@ from raysearch.cluster import notice
 from raysearch.config import Recipe
 from raysearch.models.weights import fetch
 from raysearch.records.run_folder import ERROR
-from raysearch.search import failures
+from raysearch.search import failures, leaving
 from raysearch.search.at_hand import at_hand, send_failure
 from raysearch.search.context import Context
-from raysearch.search.ending import LEAVE
 from raysearch.search.memory import killed_for_memory, one_try
 from raysearch.search.opening import open_here
 from raysearch.search.schedule import rungs
 from raysearch.training.device import find_device
 from raysearch.training.fitting import halve
 from raysearch.training.memory import Limits, allowed, is_oom, limit_process
-from raysearch.training.unfinished import Preempted, never
+from raysearch.training.unfinished import Preempted
 from raysearch.training.usage import usage_on
 
 # Tune gives a stopped trial 2 s to leave its thread. Where it takes longer (a busy machine, a slow
@@ -63,7 +61,7 @@ def inline(config: dict[str, Any], context: Context) -> None:
         try:
             _train(config, context, tune.report)
         except Preempted:
-            if not asked_to_leave(context.run):
+            if not leaving.asked(context.run):
                 raise  # The process ends, and the trial is handed out again.
             tune.report({"left": True})
         except Exception as error:
@@ -97,7 +95,7 @@ def with_train(config: dict[str, Any], context: Context) -> None:
             _wait_until_told()
             found = error.worker_failures.values()
             if any(Preempted.__name__ in str(one) for one in found):
-                if not asked_to_leave(context.run):
+                if not leaving.asked(context.run):
                     continue
                 tune.report({"left": True})
             elif lost := lost_process(found):
@@ -176,41 +174,13 @@ def train_worker(job: dict[str, Any]) -> None:
     rank, world = ranks.get_world_rank(), ranks.get_world_size()
     folder = context.folder(config)
     try:
-        _train(config, context, ray.train.report, rank, world, _draining)
+        _train(config, context, ray.train.report, rank, world)
     except Preempted:
         raise
     except Exception as error:
         if rank == 0 or not (folder / ERROR).exists():
             failures.note(folder, error)
         raise
-
-
-def _draining() -> bool:
-    """Whether Ray is about to take a node of this trial away.
-
-    `ray.train.get_preemption_info` asks all ranks at once; ours agree in each step anyway.
-    """
-    from ray.train.v2._internal.execution.context import get_train_context
-
-    return get_train_context().preemption_context.preemption_info is not None
-
-
-def asked_to_leave(run: Path) -> bool:
-    """Whether the search asks all trials to write a checkpoint and end."""
-    return (run / LEAVE).exists()
-
-
-def _going(run: Path, draining: Callable[[], bool]) -> Callable[[], bool]:
-    """Return what the training asks after each step; the disk is looked at twice a second."""
-    looked, found = 0.0, False
-
-    def must_go() -> bool:
-        nonlocal looked, found
-        if time.monotonic() - looked > 0.5:
-            looked, found = time.monotonic(), asked_to_leave(run)
-        return found or notice.must_go() or draining()
-
-    return must_go
 
 
 @contextmanager
@@ -231,7 +201,6 @@ def _train(
     report: Callable[[dict[str, Any]], None],
     rank: int = 0,
     world: int = 1,
-    draining: Callable[[], bool] = never,
 ) -> None:
     from raysearch.training.loop import Training
     from raysearch.training.machine import Machine, Sources
@@ -252,6 +221,7 @@ def _train(
         alone,
         tried,
         notice.at_work(),
+        leaving.watched(context.run) as told_to_go,
         _leaving_together(world),
         at_hand(*mine) as uploading,
         usage_on(device, gpus, world) as usage,
@@ -269,7 +239,7 @@ def _train(
                 threads=threads,
                 loader_workers=context.loader_workers,
                 device=device,
-                must_go=_going(context.run, draining),
+                must_go=lambda: notice.must_go() or told_to_go(),
                 limits=limits,
                 usage=usage,
             ),

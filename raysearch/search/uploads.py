@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from raysearch.records.lock import OWNER
 from raysearch.records.run_folder import RECIPE
+from raysearch.search.leaving import LEAVE
 from raysearch.storage import Storage, reason
 from raysearch.training.checkpoint import BEST, EVERY, FINAL, LAST, META
 from raysearch.training.history import METRICS
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 KINDS = (BEST, EVERY, FINAL, LAST)
 JOURNAL = "optuna.journal"
-SKIPPED = ("ray", "probabilities", OWNER, "leave")  # Tune's own, large, or of this process.
+SKIPPED = ("ray", "probabilities", OWNER, LEAVE)  # Tune's own, large, or of this process.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between tries
 
 Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
