@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env animals test test-faults lint format ui bench lock clean
+.PHONY: help env animals test test-all test-faults lint format ui bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## +/\t/' | expand -t 14
@@ -39,6 +39,9 @@ test: env  ## lint and run all tests
 	@status=0; $(MAKE) --no-print-directory lint || status=1; \
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not ray and not slow" $(ARGS) || status=1; \
 	$(BIN)/python -m pytest -q -m "ray and not slow" $(ARGS) || status=1; exit $$status
+
+test-all: env  ## run the slow tests too (two hours)
+	$(BIN)/python -m pytest -q -m "slow or not slow" $(ARGS)
 
 test-faults: env  ## let every fault of docs/reliability.md happen, and write its table anew (an hour)
 	$(BIN)/python -m pytest -q -m "slow or not slow" tests/faults --reliability docs/reliability.md $(ARGS)

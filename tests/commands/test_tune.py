@@ -1,14 +1,11 @@
 """`python -m raysearch.tune` from a folder of images to a leaderboard, and through its faults."""
 
-import os
 import re
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 import ray
 
@@ -121,51 +118,6 @@ def test_a_failed_trial_is_recorded_and_the_search_goes_on(workplace: Workplace)
     assert sorted(run.info.status for run in children) == ["FAILED", "FINISHED"]
 
 
-def test_a_killed_search_resumes_without_loss(
-    workplace: Workplace, change: Callable[..., None]
-) -> None:
-    change(budget={"trials": 3, "epochs": 12, "first_rung": 1.0})
-    process = workplace.start("tiny.yaml")
-    _kill_after_epochs(process, workplace, 8)
-    before = {n: workplace.history(n) for n in range(2)}
-    output = workplace.run("tiny.yaml", "--resume")
-    database = f"sqlite:///{workplace.path}/results/mlflow.db"
-    board, (parents, runs) = workplace.leaderboard(), workplace.mlflow_runs(database)
-    assert sorted(board.trial) == [0, 1, 2], output
-    assert set(board.state) == {"completed"}
-    assert (len(parents), len(runs)) == (1, 3)
-    assert board.learning_rate.nunique() == 3
-    for number in range(3):
-        assert [m["epoch"] for m in workplace.history(number)] == list(range(1, 13))
-    for number, told in before.items():
-        times = [m["time"] for m in workplace.history(number)]
-        again = sum(m["time"] not in times for m in told)
-        assert again <= 1, f"{again} epochs of trial {number} were trained twice"
-
-
-def _kill_after_epochs(process: Any, workplace: Workplace, epochs: int) -> None:
-    """Kill the driver with SIGKILL once so many epochs are written; its family dies or does not."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        lines = [p.read_text().count("\n") for p in workplace.path.rglob("metrics.jsonl")]
-        if len(lines) > 1 and sum(lines) >= epochs:
-            break
-        time.sleep(0.05)
-    family = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    patience = time.monotonic() + 5
-    while time.monotonic() < patience and any(map(_lives, family)):
-        time.sleep(0.1)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def test_a_finished_search_is_extended(workplace: Workplace) -> None:
     workplace.tune("--trials", "2")
     workplace.tune("--resume", "--trials", "+2")
@@ -177,7 +129,7 @@ def test_a_finished_search_is_extended(workplace: Workplace) -> None:
 def test_ctrl_c_leaves_a_search_that_resumes(
     workplace: Workplace, change: Callable[..., None]
 ) -> None:
-    change(budget={"trials": 3, "epochs": 60})
+    change(budget={"trials": 3, "epochs": 30})
     process = workplace.start("tiny.yaml")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(workplace.path.rglob("metrics.jsonl")):
@@ -192,12 +144,12 @@ def test_ctrl_c_leaves_a_search_that_resumes(
 
 def test_a_time_budget_ends_cleanly(workplace: Workplace, change: Callable[..., None]) -> None:
     change(budget={"epochs": 5000})
-    workplace.tune("--minutes", "0.3")
+    workplace.tune("--minutes", "0.2")
     summary = workplace.summary()
     assert summary["trials"]["stopped"] == 2
     assert summary["trials"]["running"] == 0
     assert summary["best"]["value"] > 0
-    assert 15 < summary["seconds"] < 60
+    assert 11 < summary["seconds"] < 60
     _, children = workplace.mlflow_runs()
     assert {run.data.tags["state"] for run in children} == {"stopped"}
 

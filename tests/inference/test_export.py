@@ -1,7 +1,7 @@
 """Exported files say what PyTorch says: every architecture, every way of a model, and 8 bits."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,10 +94,15 @@ def same(model: Model, onnx: OnnxModel, images: Sequence[Tensor]) -> None:
     assert len(images) == 1 or variation(expected) > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize(
-    ("name", "architecture"),
-    [(name, architecture) for name in STUDIES for architecture in quick(name).networks],
-)
+def every_architecture() -> Iterator[Any]:
+    """Those that differ in their encoder alone come after the first of them, as slow tests."""
+    for name in STUDIES:
+        for number, architecture in enumerate(quick(name).networks):
+            again = number and name in ("unity", "food101")
+            yield pytest.param(name, architecture, marks=[pytest.mark.slow] if again else [])
+
+
+@pytest.mark.parametrize(("name", "architecture"), list(every_architecture()))
 def test_every_architecture_says_the_same(name: str, architecture: str, tmp_path: Path) -> None:
     """In batches of one and of three, on images of two sizes."""
     study = quick(name)

@@ -20,8 +20,6 @@ from raysearch.cluster.authentication import here, knock, make_private
 from raysearch.cluster.joining import find_address, own_cluster
 from raysearch.errors import ConfigError
 
-pytestmark = pytest.mark.ray
-
 TOKEN = "a" * 64
 # Each holds its cluster until its standard input ends.
 PRIVATE = """
