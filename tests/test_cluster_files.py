@@ -179,6 +179,16 @@ class TestRayUp:
         spot, on_demand = (types[name]["node_config"] for name in ("gpu_spot", "gpu_on_demand"))
         assert spot == {**on_demand, "InstanceMarketOptions": {"MarketType": "spot"}}
 
+    def test_a_machine_that_shuts_itself_down_costs_nothing_more(self) -> None:
+        types = ray_up("cluster.yaml")["available_node_types"]
+        for name in ("gpu_spot", "gpu_on_demand"):
+            assert types[name]["node_config"]["InstanceInitiatedShutdownBehavior"] == "terminate"
+
+    def test_the_head_has_a_role_of_its_own(self) -> None:
+        types = ray_up("cluster.yaml")["available_node_types"]
+        head, worker = (types[n]["node_config"]["IamInstanceProfile"] for n in ("head", "gpu_spot"))
+        assert head != worker  # Without one, Ray makes a role that may do all in EC2 and S3.
+
 
 class TestKubeRay:
     def test_the_token_is_demanded(self) -> None:
