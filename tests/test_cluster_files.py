@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.dashboard.modules.job import job_supervisor
+from ray.dashboard.modules.job.job_supervisor import JobSupervisor
 
 from raysearch.cluster import SETTINGS
 from raysearch.cluster.files import check_cluster_file, read_documents
@@ -399,6 +401,12 @@ def test_nodes_and_drivers_agree_on_their_settings(tmp_path: Path) -> None:
     assert found["RAY_AUTH_MODE"] == "token"
     assert found["RAY_USAGE_STATS_ENABLED"] == "0"
     assert found["PATH"].startswith(f"{tmp_path}/raysearch/.venv/bin:")
+
+
+def test_a_job_that_is_stopped_has_time_to_end_in_order(tmp_path: Path) -> None:
+    name = "RAY_JOB_STOP_WAIT_TIME_S"
+    assert name in Path(job_supervisor.__file__).read_text(encoding="utf-8")
+    assert int(environment(tmp_path)[name]) > JobSupervisor.DEFAULT_RAY_JOB_STOP_WAIT_TIME_S
 
 
 def test_an_interface_that_was_chosen_stays(tmp_path: Path) -> None:
