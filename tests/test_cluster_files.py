@@ -247,6 +247,7 @@ def test_a_divided_gpu_is_a_known_resource(tmp_path: Path) -> None:
             "max_workers: 'x'",
         ),
         ("cluster_name: a\nprovider: aws", "provider: 'aws'"),
+        ("apiVersion: v1\nkind: [Pod]", "kind: ['Pod'] is not known here."),
         ("apiVersion: v1\nkind: Deployment", "kind: Deployment is not known here. Valid: Net"),
     ],
 )

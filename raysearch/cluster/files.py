@@ -40,9 +40,10 @@ def check_cluster_file(path: Path) -> None:
     """
     for document in read_documents(path):
         manifest = "apiVersion" in document or "kind" in document
-        if manifest and document.get("kind") not in MANIFESTS:
-            hint = closest(str(document.get("kind")), MANIFESTS)
-            raise ConfigError(f"{path}: kind: {document.get('kind')} is not known here. {hint}")
+        kind = str(document.get("kind"))
+        if manifest and kind not in MANIFESTS:
+            hint = closest(kind, MANIFESTS)
+            raise ConfigError(f"{path}: kind: {kind} is not known here. {hint}")
         found = list(faults_in_manifest(document) if manifest else faults(document))
         if found:
             raise ConfigError(f"{path}: {'; '.join(found)}")
