@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env animals test test-all test-faults lint format ui bench lock clean
+.PHONY: help env animals test test-all test-faults lint format ui bench lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## +/\t/' | expand -t 14
@@ -71,6 +71,9 @@ bench: env  ## measure start-up, data, training and scheduling on this machine
 lock: env  ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade takes the newest versions
 	$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --extra dev \
 	  --generate-hashes --custom-compile-command "make lock" $(ARGS) -o requirements.lock pyproject.toml
+
+audit: env  ## look for known weaknesses in the versions of requirements.lock; .venv stays as it is
+	$(BIN)/uv tool run pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 clean:  ## remove the environment and all caches; results/ stays
 	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache

@@ -15,6 +15,10 @@ export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 # How long a node that is told to end waits for its workers, below the 30 s that Kubernetes gives.
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=20
 
+# How long `ray job stop` waits for a driver, which lets its trials write a checkpoint and then
+# copies to storage; Ray would kill it after 3 s.
+export RAY_JOB_STOP_WAIT_TIME_S=60
+
 # Autoscaler: launch what was not refused lately, so on-demand machines stand in for spot ones.
 export RAY_AUTOSCALER_UTILIZATION_SCORER=raysearch.cluster.fallback.score
 

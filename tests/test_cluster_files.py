@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.dashboard.modules.job import job_supervisor
+from ray.dashboard.modules.job.job_supervisor import JobSupervisor
 
 from raysearch.cluster import SETTINGS
 from raysearch.cluster.files import check_cluster_file, read_documents
@@ -15,12 +17,13 @@ from raysearch.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 RAY_UP = ["cluster.yaml", "cluster/on_premises.yaml"]
-FILES = [*RAY_UP, "cluster/kuberay.yaml"]
+KUBERAY = ["cluster/kuberay.yaml", "cluster/kuberay_volume.yaml"]
+FILES = [*RAY_UP, *KUBERAY]
 SCRIPTS = sorted((ROOT / "cluster").glob("*.sh"))
 TOKEN = "~/.ray/auth_token"
 ENVIRONMENT = ". ~/raysearch/cluster/environment.sh"
-# What a user names freely: paths on the nodes, resources and labels of Kubernetes' own.
-FREE = ("file_mounts", "rayStartParams", "nodeSelector", "requests", "limits", "resources")
+# What a user names freely: paths on the nodes, resources of Ray and labels of Kubernetes.
+FREE = ("file_mounts", "nodeSelector", "resources")
 
 
 def ray_up(name: str) -> dict[str, Any]:
@@ -30,7 +33,8 @@ def ray_up(name: str) -> dict[str, Any]:
 
 def rayjob() -> dict[str, Any]:
     """The cluster of the RayJob."""
-    spec: dict[str, Any] = read_documents(ROOT / "cluster/kuberay.yaml")[1]["spec"]
+    (document,) = read_documents(ROOT / "cluster/kuberay.yaml")
+    spec: dict[str, Any] = document["spec"]
     return spec
 
 
@@ -101,15 +105,150 @@ def test_a_misspelt_resource_is_refused(resource: str, tmp_path: Path) -> None:
         check_cluster_file(tmp_path / "cluster.yaml")
 
 
+ABSENT = object()
+GPU = "available_node_types.gpu_spot.node_config"
+WORKER = "RayJob.spec.rayClusterSpec.workerGroupSpecs[0]"
+
+
+def broken(name: str, place: str, value: Any, folder: Path) -> str:
+    """What is said of one of our files in which one value is another, or absent."""
+    documents = yaml.safe_load(yaml.safe_dump(read_documents(ROOT / name)))
+    inner: Any = documents[0]
+    *parts, last = re.findall(r"[^.\[\]]+", place)
+    for part in parts:
+        inner = inner[int(part) if part.isdigit() else part]
+    inner.pop(last, None)
+    if value is not ABSENT:
+        inner[last] = value
+    path = folder / "cluster.yaml"
+    path.write_text(yaml.safe_dump_all(documents), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        check_cluster_file(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        ("provider.region", ABSENT, "provider: 'region' is missing; name one such as us-west-2"),
+        ("provider.region", "", "provider: 'region' is missing"),
+        ("available_node_types", ABSENT, "'available_node_types' is missing"),
+        (f"{GPU}.ImageId", ABSENT, f"{GPU}: 'ImageId' is missing; cluster.yaml shows"),
+        (f"{GPU}.ImageId", "", f"{GPU}: 'ImageId' is missing"),
+        (f"{GPU}.ImageId", 5, f"{GPU}.ImageId: 5 must be str"),
+        (f"{GPU}.InstanceType", ABSENT, f"{GPU}: 'InstanceType' is missing"),
+        (f"{GPU}.InstanceMarketOptions.MarketType", "spto",
+         f"{GPU}.InstanceMarketOptions.MarketType: unknown value 'spto'. Did you mean 'spot'?"),
+        (f"{GPU}.IamInstanceProfile.Name", "", f"{GPU}.IamInstanceProfile.Name: is empty; fill"),
+        (f"{GPU}.InstanceInitiatedShutdownBehavior", "end",
+         f"{GPU}.InstanceInitiatedShutdownBehavior: unknown value 'end'. Valid: stop, terminate"),
+        (f"{GPU}.BlockDeviceMappings", {}, f"{GPU}.BlockDeviceMappings: {{}} must be list or"),
+        (f"{GPU}.BlockDeviceMappings", [{"Ebs": {"VolumeType": "gp9"}}],
+         f"{GPU}.BlockDeviceMappings[0].Ebs.VolumeType: unknown value 'gp9'"),
+    ],
+)  # fmt: skip
+def test_what_ec2_would_refuse_is_refused(
+    place: str, value: Any, told: str, tmp_path: Path
+) -> None:
+    assert told in broken("cluster.yaml", place, value, tmp_path)
+
+
+def test_new_types_of_machines_are_let_through(tmp_path: Path) -> None:
+    config = ray_up("cluster.yaml")
+    config["available_node_types"]["gpu_spot"]["node_config"]["InstanceType"] = "g99.metal"
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    check_cluster_file(tmp_path / "cluster.yaml")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        ("apiVersion", "ray.io/v2", "apiVersion: 'ray.io/v2' must be 'ray.io/v1'"),
+        ("apiVersion", ABSENT, "apiVersion: None must be 'ray.io/v1'"),
+        ("spec", "x", "RayJob.spec: 'x' must be keys and values. Valid: active"),
+        ("spec.entrypoint", "", "RayJob.spec: 'entrypoint' is missing; cluster/kuberay.yaml shows"),
+        ("spec.ttlSecondsAfterFinished", "soon",
+         "RayJob.spec.ttlSecondsAfterFinished: 'soon' must be a whole number"),
+        ("spec.shutdownAfterJobFinishes", "yes, please",
+         "RayJob.spec.shutdownAfterJobFinishes: 'yes, please' must be true or false"),
+        ("spec.rayClusterSpec", ABSENT, "RayJob.spec: 'rayClusterSpec' is missing"),
+        ("spec.rayClusterSpec.headGroupSpec", ABSENT,
+         "RayJob.spec.rayClusterSpec: 'headGroupSpec' is missing"),
+        ("spec.rayClusterSpec.authOptions", ABSENT,
+         "RayJob.spec.rayClusterSpec: 'authOptions' is missing"),
+        ("spec.rayClusterSpec.authOptions", {},
+         "RayJob.spec.rayClusterSpec.authOptions: 'mode' is missing"),
+        ("spec.rayClusterSpec.authOptions.mode", "tokne",
+         "RayJob.spec.rayClusterSpec.authOptions.mode: 'tokne' must be 'token', or anyone may"),
+        ("spec.rayClusterSpec.authOptions.mode", "disabled", "'disabled' must be 'token'"),
+        ("spec.rayClusterSpec.headGroupSpec.rayStartParams", {"num-cpu": "0"},
+         "RayJob.spec.rayClusterSpec.headGroupSpec.rayStartParams: unknown key 'num-cpu'. Did you "
+         "mean 'num-cpus'?"),
+        ("spec.rayClusterSpec.headGroupSpec.rayStartParams", {"num-cpus": 0},
+         'rayStartParams.num-cpus: 0 must be a text: "0"'),
+        ("spec.rayClusterSpec.workerGroupSpecs[0].maxReplicas", "4",
+         f"{WORKER}.maxReplicas: '4' must be a whole number"),
+        ("spec.rayClusterSpec.workerGroupSpecs[0].template.spec.containers", [],
+         f"{WORKER}.template.spec: 'containers' is missing"),
+        ("spec.rayClusterSpec.workerGroupSpecs[0].template.spec.containers[0].image", ABSENT,
+         f"{WORKER}.template.spec.containers[0]: 'image' is missing"),
+        ("spec.rayClusterSpec.workerGroupSpecs[0].template.spec.containers[0].resources.limits",
+         {"nvidia.com/gpus": 1},
+         f"{WORKER}.template.spec.containers[0].resources.limits: unknown key 'nvidia.com/gpus'. "
+         "Did you mean 'nvidia.com/gpu'?"),
+        ("spec.rayClusterSpec.workerGroupSpecs[0].template.spec.containers[0].resources.limits",
+         {"memory": "16GB"}, "resources.limits.memory: '16GB' must be an amount such as 2"),
+    ],
+)  # fmt: skip
+def test_what_kuberay_would_refuse_or_run_unguarded_is_refused(
+    place: str, value: Any, told: str, tmp_path: Path
+) -> None:
+    assert told in broken("cluster/kuberay.yaml", place, value, tmp_path)
+
+
+POLICY = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: raysearch}
+spec:
+  podSelector: {matchLabels: {ray.io/is-ray-node: "yes"}}
+  policyTypes: [Ingress]
+  ingress:
+    - from: [{podSelector: {matchLabels: {ray.io/is-ray-node: "yes"}}}]
+      ports: [{port: 1, endPort: 65535}]
+"""
+
+
+def test_a_network_policy_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY, encoding="utf-8")
+    check_cluster_file(path)
+    path.write_text(POLICY.replace("ingress:", "ingres:"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"spec: unknown key 'ingres'\. .*'ingress'"):
+        check_cluster_file(path)
+
+
+def test_a_divided_gpu_is_a_known_resource(tmp_path: Path) -> None:
+    path = tmp_path / "kuberay.yaml"
+    text = (ROOT / "cluster/kuberay.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace("nvidia.com/gpu: ", "nvidia.com/mig-1g.5gb: "), encoding="utf-8")
+    check_cluster_file(path)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("cluster_name: [", "cannot be read"),
         ("", "is no cluster file"),
         ("- a", "is no cluster file"),
-        ("cluster_name: a\nprovider: {type: aws, region: r}\nmax_workers: x", "max_workers: 'x'"),
+        (
+            "cluster_name: a\nprovider: {type: local, head_ip: h}\nmax_workers: x",
+            "max_workers: 'x'",
+        ),
         ("cluster_name: a\nprovider: aws", "provider: 'aws'"),
-        ("apiVersion: v1\nkind: Deployment", "kind: Deployment is not known here. Valid: Per"),
+        ("apiVersion: v1\nkind: [Pod]", "kind: ['Pod'] is not known here."),
+        ("apiVersion: v1\nkind: Deployment", "kind: Deployment is not known here. Valid: Net"),
     ],
 )
 def test_other_mistakes_are_refused(text: str, told: str, tmp_path: Path) -> None:
@@ -179,6 +318,16 @@ class TestRayUp:
         spot, on_demand = (types[name]["node_config"] for name in ("gpu_spot", "gpu_on_demand"))
         assert spot == {**on_demand, "InstanceMarketOptions": {"MarketType": "spot"}}
 
+    def test_a_machine_that_shuts_itself_down_costs_nothing_more(self) -> None:
+        types = ray_up("cluster.yaml")["available_node_types"]
+        for name in ("gpu_spot", "gpu_on_demand"):
+            assert types[name]["node_config"]["InstanceInitiatedShutdownBehavior"] == "terminate"
+
+    def test_the_head_has_a_role_of_its_own(self) -> None:
+        types = ray_up("cluster.yaml")["available_node_types"]
+        head, worker = (types[n]["node_config"]["IamInstanceProfile"] for n in ("head", "gpu_spot"))
+        assert head != worker  # Without one, Ray makes a role that may do all in EC2 and S3.
+
 
 class TestKubeRay:
     def test_the_token_is_demanded(self) -> None:
@@ -202,7 +351,7 @@ class TestKubeRay:
                 assert {"cpu", "memory"} <= set(container["resources"]["limits"])
 
     def test_volumes_that_are_mounted_are_there(self) -> None:
-        claim, _ = read_documents(ROOT / "cluster/kuberay.yaml")
+        claim, _ = read_documents(ROOT / "cluster/kuberay_volume.yaml")
         for pod in self.pods():
             volumes = {volume["name"]: volume for volume in pod.get("volumes", ())}
             for container in pod["containers"]:
@@ -222,7 +371,11 @@ class TestKubeRay:
         cluster = job["rayClusterSpec"]
         groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
         templates = [job["submitterPodTemplate"], *(group["template"] for group in groups)]
-        return [template["spec"] for template in templates]
+        copy = read_documents(ROOT / "cluster/kuberay_volume.yaml")[1]
+        return [copy["spec"], *(template["spec"] for template in templates)]
+
+    def test_a_search_reads_what_was_copied_to_the_volume(self) -> None:
+        assert "--data /shared/images --output /shared/results" in rayjob()["entrypoint"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -249,6 +402,12 @@ def test_nodes_and_drivers_agree_on_their_settings(tmp_path: Path) -> None:
     assert found["RAY_AUTH_MODE"] == "token"
     assert found["RAY_USAGE_STATS_ENABLED"] == "0"
     assert found["PATH"].startswith(f"{tmp_path}/raysearch/.venv/bin:")
+
+
+def test_a_job_that_is_stopped_has_time_to_end_in_order(tmp_path: Path) -> None:
+    name = "RAY_JOB_STOP_WAIT_TIME_S"
+    assert name in Path(job_supervisor.__file__).read_text(encoding="utf-8")
+    assert int(environment(tmp_path)[name]) > JobSupervisor.DEFAULT_RAY_JOB_STOP_WAIT_TIME_S
 
 
 def test_an_interface_that_was_chosen_stays(tmp_path: Path) -> None:

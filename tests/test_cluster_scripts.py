@@ -8,7 +8,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -126,16 +127,111 @@ def metadata() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_notice_of_ec2_drains_the_node(metadata: str, tmp_path: Path) -> None:
-    ray = tmp_path / "ray"
-    ray.write_text('#!/bin/sh\necho "$@" > "$(dirname "$0")/told"\n')
-    ray.chmod(0o755)
+@pytest.fixture
+def node(tmp_path: Path) -> dict[str, str]:
+    """The environment of a machine whose `ray` and `sudo` only write down what they are told.
+
+    It has a raylet while the file `raylet` is there.
+    """
+    told = 'echo "$(basename "$0") $*" >> "$(dirname "$0")/told"'
+    alive = 'test -e "$(dirname "$0")/raylet"'
+    for name, does in {"ray": told, "sudo": told, "pgrep": alive}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "no_proxy": "127.0.0.1"}
-    env |= {"RAYSEARCH_METADATA": metadata, "RAYSEARCH_METADATA_SECONDS": "0.1"}
-    subprocess.run(["bash", CLUSTER / "spot_notice.sh"], env=env, check=True, timeout=60)
-    told = (tmp_path / "told").read_text()
-    assert told.startswith("drain-node --reason DRAIN_NODE_REASON_PREEMPTION ")
+    env |= {"RAYSEARCH_WATCH_SECONDS": "0.1", "RAYSEARCH_WATCH_PATIENCE_SECONDS": "2"}
+    return env | {"RAYSEARCH_METADATA": "http://127.0.0.1:9/latest"}  # Nobody answers there.
+
+
+@contextmanager
+def watching(env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["bash", CLUSTER / "watch.sh"], env=env, stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_notice_of_ec2_drains_the_node_once(
+    metadata: str, node: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "raylet").touch()
+    with watching({**node, "RAYSEARCH_METADATA": metadata}) as watch:
+        wait_for((tmp_path / "told").exists)
+        time.sleep(1)
+        assert watch.poll() is None
+    (told,) = (tmp_path / "told").read_text().splitlines()
+    assert told.startswith("ray drain-node --reason DRAIN_NODE_REASON_PREEMPTION ")
     assert Metadata.asked == 3
+
+
+def test_a_machine_without_a_raylet_shuts_itself_down(node: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "raylet").touch()
+    with watching(node) as watch:
+        time.sleep(4)  # Longer than its patience: a raylet that lives keeps the machine.
+        assert watch.poll() is None
+        assert not (tmp_path / "told").exists()
+        (tmp_path / "raylet").unlink()
+        assert watch.wait(timeout=60) == 0
+    assert (tmp_path / "told").read_text() == "sudo shutdown -h now\n"
+
+
+def test_a_machine_that_ray_never_starts_on_shuts_itself_down(
+    node: dict[str, str], tmp_path: Path
+) -> None:
+    with watching(node) as watch:
+        assert watch.wait(timeout=60) == 0
+    assert (tmp_path / "told").read_text() == "sudo shutdown -h now\n"
+
+
+class TestStartOfAWorker:
+    """The lines of cluster.yaml that start Ray on a GPU machine, in a home of their own."""
+
+    @pytest.fixture
+    def start(self, node: dict[str, str], tmp_path: Path) -> Iterator[Callable[[], list[int]]]:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / "raysearch").mkdir()
+        (tmp_path / "raysearch/cluster").symlink_to(CLUSTER)
+        programs = tmp_path / "raysearch/.venv/bin"  # environment.sh puts it first.
+        programs.mkdir(parents=True)
+        (programs / "ray").write_text('#!/bin/sh\ntest "$1" != start || test -e ~/raylet\n')
+        (programs / "ray").chmod(0o755)
+        env = {**node, "HOME": str(tmp_path), "RAY_HEAD_IP": "192.0.2.1"}
+        (config,) = read_documents(ROOT / "cluster.yaml")
+
+        def start() -> list[int]:
+            return [
+                subprocess.run(["bash", "-c", line], env=env, check=False, timeout=60).returncode
+                for line in config["worker_start_ray_commands"]
+            ]
+
+        yield start
+        # The watcher ends by itself where no raylet is; the lock is free when it has.
+        (tmp_path / "raylet").unlink(missing_ok=True)
+        subprocess.run(["flock", tmp_path / ".ray/watch.lock", "true"], check=True, timeout=60)
+
+    def test_a_failure_of_ray_is_seen(self, start: Callable[[], list[int]]) -> None:
+        assert start() == [0, 0, 1]
+
+    def test_one_watcher_stays_however_often_ray_is_started(
+        self, start: Callable[[], list[int]], tmp_path: Path
+    ) -> None:
+        (tmp_path / "raylet").touch()
+        assert start() == start() == [0, 0, 0]
+        lock = tmp_path / ".ray/watch.lock"
+        held = subprocess.run(["flock", "--nonblock", lock, "true"], check=False)
+        assert held.returncode == 1
+        (tmp_path / "raylet").unlink()
+        subprocess.run(["flock", lock, "true"], check=True, timeout=60)
+        assert (tmp_path / "told").read_text() == "sudo shutdown -h now\n"
 
 
 @pytest.fixture
@@ -166,10 +262,7 @@ def answers(env: dict[str, str]) -> bool:
 
 
 def until(condition: bool, env: dict[str, str]) -> None:
-    deadline = time.monotonic() + 120
-    while answers(env) is not condition:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_for(lambda: answers(env) is condition)
 
 
 def test_tracking_starts_once_and_stops(tracking: dict[str, str]) -> None:

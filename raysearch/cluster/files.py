@@ -5,7 +5,8 @@ without what was asked for. Here every key has to be known.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
@@ -17,7 +18,7 @@ import yaml
 from jsonschema import ValidationError, validate
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from raysearch.cluster.manifests import MANIFESTS, unknown_in_manifest
+from raysearch.cluster.manifests import MANIFESTS, faults_in_manifest
 from raysearch.errors import ConfigError, closest
 
 # Keys of the provider that Ray reads beside those of its schema.
@@ -27,23 +28,25 @@ PROVIDER = {
     "worker_rpc_drain",
 }  # fmt: skip
 RESOURCES = {"CPU", "GPU", "memory", "object_store_memory"}
-Unknown = tuple[str, str, set[str]]  # where it stands, the key, and the valid ones
+# What EC2 starts a machine by; without the image, Ray would take one of its own, years old.
+MACHINE = ("ImageId", "InstanceType")
 
 
 def check_cluster_file(path: Path) -> None:
     """Check a cluster file before anything is started by it.
 
     Raises:
-        ConfigError: it cannot be read, a key in it is unknown, or Ray would refuse it.
+        ConfigError: it cannot be read, a key in it is unknown or missing, or a value is refused.
     """
     for document in read_documents(path):
-        manifest = "apiVersion" in document
-        if manifest and document.get("kind") not in MANIFESTS:
-            hint = closest(str(document.get("kind")), MANIFESTS)
-            raise ConfigError(f"{path}: kind: {document.get('kind')} is not known here. {hint}")
-        found = list(unknown_in_manifest(document) if manifest else unknown_keys(document))
+        manifest = "apiVersion" in document or "kind" in document
+        kind = str(document.get("kind"))
+        if manifest and kind not in MANIFESTS:
+            hint = closest(kind, MANIFESTS)
+            raise ConfigError(f"{path}: kind: {kind} is not known here. {hint}")
+        found = list(faults_in_manifest(document) if manifest else faults(document))
         if found:
-            raise ConfigError(f"{path}: {'; '.join(map(_sentence, found))}")
+            raise ConfigError(f"{path}: {'; '.join(found)}")
         if not manifest:
             _check_as_ray_does(path, document)
 
@@ -71,21 +74,27 @@ def schema() -> dict[str, Any]:
     return found
 
 
-def unknown_keys(config: Mapping[str, Any]) -> Iterator[Unknown]:
-    """Yield the keys that `ray up` does not know, in the whole of a cluster file."""
+def faults(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each key that `ray up` does not know, and for what EC2 would refuse."""
     yield from _unknown(config, schema(), "")
-    types = config.get("available_node_types")
+    types, provider = config.get("available_node_types"), config.get("provider")
+    provider = provider if isinstance(provider, dict) else {}
+    aws = provider.get("type") == "aws"
+    if aws and not provider.get("region"):
+        yield "provider: 'region' is missing; name one such as us-west-2"
+    if aws and not types:
+        yield "'available_node_types' is missing; cluster.yaml shows what to write"
     for name, kind in types.items() if isinstance(types, dict) else ():
         where = f"available_node_types.{name}"
         if not isinstance(kind, dict):
             continue
         yield from _misspelt_resources(kind.get("resources"), f"{where}.resources")
-        provider = config.get("provider")
-        if isinstance(provider, dict) and provider.get("type") == "aws":
-            yield from _unknown_to_ec2(kind.get("node_config"), f"{where}.node_config")
+        node_config = kind.get("node_config", {})
+        if aws and isinstance(node_config, dict):
+            yield from _refused_by_ec2(node_config, f"{where}.node_config")
 
 
-def _unknown(value: Any, known: Mapping[str, Any], where: str) -> Iterator[Unknown]:
+def _unknown(value: Any, known: Mapping[str, Any], where: str) -> Iterator[str]:
     """Follow a value down Ray's schema."""
     named = known.get("properties", {})
     if not isinstance(value, dict) or not (named or "patternProperties" in known):
@@ -96,29 +105,59 @@ def _unknown(value: Any, known: Mapping[str, Any], where: str) -> Iterator[Unkno
         if below is not None:
             yield from _unknown(inner, below, f"{where}.{key}".lstrip("."))
         elif key not in valid:
-            yield where, key, valid
+            yield _unknown_key(where, key, valid)
 
 
-def _misspelt_resources(resources: Any, where: str) -> Iterator[Unknown]:
-    """Yield resources of one's own that differ from Ray's by case or a plural alone."""
+def _unknown_key(where: str, key: Any, valid: Iterable[str]) -> str:
+    place = f"{where}: " if where else ""
+    return f"{place}unknown key '{key}'. {closest(str(key), valid)}"
+
+
+def _misspelt_resources(resources: Any, where: str) -> Iterator[str]:
+    """Name resources of one's own that differ from Ray's by case or a plural alone."""
     for key in resources if isinstance(resources, dict) else ():
         if key not in RESOURCES and key.upper().rstrip("S") in {r.upper() for r in RESOURCES}:
-            yield where, key, RESOURCES
+            yield _unknown_key(where, key, RESOURCES)
 
 
-def _unknown_to_ec2(node_config: Any, where: str) -> Iterator[Unknown]:
-    """Yield the keys that EC2's RunInstances does not have, by Amazon's own description."""
-    if not isinstance(node_config, dict):
-        return
+def _refused_by_ec2(node_config: Mapping[str, Any], where: str) -> Iterator[str]:
+    """Name what EC2's RunInstances would refuse, by Amazon's own description of it."""
     shape = _run_instances()
     from botocore.validate import ParamValidator
 
+    if "LaunchTemplate" not in node_config:
+        for key in MACHINE:
+            if not node_config.get(key):
+                yield f"{where}: '{key}' is missing; cluster.yaml shows what to write"
     # Ray chooses one of several subnets, and says how many machines.
     asked = {k: v for k, v in node_config.items() if k != "SubnetIds"}
     report = ParamValidator().validate({**asked, "MinCount": 1, "MaxCount": 1}, shape)
     for kind, place, told in report._errors:
         if kind == "unknown field":
-            yield f"{where}{place}", told["unknown_param"], set(told["valid_names"])
+            yield _unknown_key(f"{where}{place}", told["unknown_param"], told["valid_names"])
+        elif kind == "missing required field":
+            yield f"{where}{place}: '{told['required_name']}' is missing"
+        else:
+            wanted = " or ".join(re.findall(r"'(\w+)'", str(told.get("valid_types"))))
+            yield f"{where}{place}: {told['param']!r} must be {wanted or 'of another form'}"
+    # Amazon has new types of machines by the month, so those that it lists are not all.
+    texts = {k: v for k, v in asked.items() if k not in MACHINE}
+    yield from _refused_texts(texts, shape, where)
+
+
+def _refused_texts(value: Any, shape: Any, where: str) -> Iterator[str]:
+    """Name texts that are empty, or none of those that Amazon lists."""
+    if isinstance(value, dict) and shape.type_name == "structure":
+        for key, inner in value.items():
+            if key in shape.members:
+                yield from _refused_texts(inner, shape.members[key], f"{where}.{key}")
+    elif isinstance(value, list) and shape.type_name == "list":
+        for number, inner in enumerate(value):
+            yield from _refused_texts(inner, shape.member, f"{where}[{number}]")
+    elif value == "":
+        yield f"{where}: is empty; fill it in, or leave the key out"
+    elif isinstance(value, str) and value not in (getattr(shape, "enum", None) or [value]):
+        yield f"{where}: unknown value '{value}'. {closest(value, shape.enum)}"
 
 
 @cache
@@ -150,9 +189,3 @@ def _check_as_ray_does(path: Path, config: dict[str, Any]) -> None:
         raise ConfigError(f"{path}: {where + ': ' if where else ''}{error.message}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: {error!r}; compare with cluster.yaml") from error
-
-
-def _sentence(unknown: Unknown) -> str:
-    where, key, valid = unknown
-    place = f"{where}: " if where else ""
-    return f"{place}unknown key '{key}'. {closest(key, valid)}"

@@ -25,7 +25,7 @@ def check_file(path: Path) -> list[Result]:
     documents = read_documents(path)
     results = [_schema(path), *leftovers(documents)]
     config = documents[0]
-    if "provider" not in config:  # A manifest of Kubernetes names nothing on this machine.
+    if not started_from_here(path):
         return results
     provider = config.get("provider") or {}
     results += [ssh_key(config.get("auth") or {}), mounts(config.get("file_mounts") or {})]
@@ -33,6 +33,15 @@ def check_file(path: Path) -> list[Result]:
         results.append(aws_credentials())
     hosts = [provider.get("head_ip"), *(provider.get("worker_ips") or [])]
     return [*results, *(ssh_host(host) for host in hosts if host)]
+
+
+def started_from_here(path: Path) -> bool:
+    """Whether `ray up` starts the cluster, with what is on this machine; else Kubernetes does.
+
+    Raises:
+        ConfigError: the cluster file cannot be read.
+    """
+    return "provider" in read_documents(path)[0]
 
 
 def _schema(path: Path) -> Result:

@@ -7,10 +7,12 @@ from typing import Any
 
 from raysearch.cluster.every_node import Member, dashboard, here, members, on_every_node
 from raysearch.cluster.joining import find_address, joined
+from raysearch.cluster.nodes import HEAD
 from raysearch.diagnosis.authentication import check_dashboard, check_refusal, check_token
 from raysearch.diagnosis.clock import judge_clock, offsets
-from raysearch.diagnosis.cluster_file import check_file
+from raysearch.diagnosis.cluster_file import check_file, started_from_here
 from raysearch.diagnosis.disk import disk, judge_disk
+from raysearch.diagnosis.hosts import hosts, judge_hosts
 from raysearch.diagnosis.machine import (
     SETUP,
     VERSIONS,
@@ -57,15 +59,16 @@ def examine(asked: Asked) -> list[Result]:
         ConfigError: the cluster file cannot be read, or the address is none.
     """
     address = find_address(asked.address)
-    results = check_file(asked.cluster_file) if asked.cluster_file else []
-    results += check_token(needed=bool(asked.cluster_file or address))
+    file = asked.cluster_file
+    results = check_file(file) if file else []
+    results += check_token(needed=bool(address or (file and started_from_here(file))))
     own = machine()
     if address is None:
         return [*results, *this_machine(asked, own)]
     results += check_refusal(address)
     try:
         with joined(address):
-            return [*results, *whole_cluster(asked, own, members(), on_every_node)]
+            return [*results, *whole_cluster(asked, own, address, members(), on_every_node)]
     except ConfigError as error:
         return [*results, Result("joining", address, str(error), "failed", "as it says")]
 
@@ -81,14 +84,20 @@ def this_machine(asked: Asked, own: Mapping[str, Any]) -> list[Result]:
 
 
 def whole_cluster(
-    asked: Asked, own: Mapping[str, Any], nodes: Mapping[str, Member], everywhere: Everywhere
+    asked: Asked,
+    own: Mapping[str, Any],
+    address: str,
+    nodes: Mapping[str, Member],
+    everywhere: Everywhere,
 ) -> list[Result]:
     """Look at every node of the joined cluster, and at what is between them.
 
     Args:
         own: what `machine` says of this process.
+        address: of the cluster's control plane, HOST:PORT.
     """
     told, results = answered("node", everywhere(machine), SETUP)
+    results += _hosts(address, nodes, everywhere)
     results += judge_versions(told, own)
     for node, one in told.items():
         results += judge_gpus(node, one, nodes[node].resources.get("GPU", 0))
@@ -101,6 +110,14 @@ def whole_cluster(
     results += [judge_clock(node, *one, asked.storage) for node, one in offsets(everywhere).items()]
     results += _networks(nodes, everywhere)
     return [*results, *check_dashboard(dashboard())]
+
+
+def _hosts(address: str, nodes: Mapping[str, Member], everywhere: Everywhere) -> list[Result]:
+    head = next((member.address for member in nodes.values() if HEAD in member.resources), "")
+    # The control plane may be known here by another name than on its own machine.
+    told, _ = answered("hosts", everywhere(hosts, f"{head}:{address.rpartition(':')[2]}"), "")
+    named = {name: at for one in told.values() for name, at in one.items()}
+    return judge_hosts(named, {member.address for member in nodes.values()})
 
 
 def _disks(asked: Asked, everywhere: Everywhere) -> list[Result]:

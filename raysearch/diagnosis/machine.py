@@ -18,6 +18,8 @@ VERSIONS = ("Python", "Ray", "torch", "CUDA", "raysearch")
 NONE = "none"
 GPU_FIELDS = ("name", "driver_version", "compute_cap", "memory.total", "memory.free")
 FREE_SHARE = 0.9  # A driver itself holds a few per cent of a GPU's memory.
+PCI, NVIDIA = Path("/sys/bus/pci/devices"), "0x10de"  # Linux' list of devices, and a maker's id.
+DRIVER = "`nvidia-smi` there says why; install NVIDIA's driver again, or restart the machine"
 SETUP = "`ray up` with your cluster file installs the environment of requirements.lock there again"
 
 
@@ -26,19 +28,22 @@ def machine() -> dict[str, Any]:
 
     Returns:
         A text for each of VERSIONS; gpus: a mapping of GPU_FIELDS for each, memory in bytes;
-        usable: how many of them torch can use; hidden: whether CUDA_VISIBLE_DEVICES chooses among
-        them; architectures: those that torch has kernels for; open_files: soft and hard limit.
+        driver: why NVIDIA's driver does not answer, empty where it does or need not; usable: how
+        many GPUs torch can use; hidden: whether CUDA_VISIBLE_DEVICES chooses among them;
+        architectures: those that torch has kernels for; open_files: soft and hard limit.
     """
     import torch
 
     usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus, driver = query_gpus()
     return {
         "Python": platform.python_version(),
         "Ray": _version("ray"),
         "torch": str(torch.__version__),
         "CUDA": torch.version.cuda or "none (CPU build)",
         "raysearch": f"{raysearch.__version__} ({source_digest()})",
-        "gpus": query_gpus(),
+        "gpus": gpus,
+        "driver": driver,
         "usable": usable,
         "hidden": "CUDA_VISIBLE_DEVICES" in os.environ,
         "architectures": torch.cuda.get_arch_list(),
@@ -61,16 +66,29 @@ def source_digest(folder: Path = Path(raysearch.__file__).parent) -> str:
     return digest.hexdigest()[:8]
 
 
-def query_gpus() -> list[dict[str, Any]]:
-    """Ask NVIDIA's driver for its GPUs; none where there is no driver."""
+def query_gpus(devices: Path = PCI) -> tuple[list[dict[str, Any]], str]:
+    """Ask NVIDIA's driver for its GPUs.
+
+    A driver without any card cannot answer either, as on a head that shares the workers' image.
+
+    Returns:
+        The GPUs, none where there is no driver; and why it does not answer, though it should.
+    """
     if shutil.which("nvidia-smi") is None:
-        return []
+        return [], ""
     query = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return read_gpus(told)
+    except (OSError, subprocess.SubprocessError) as error:
+        code = getattr(error, "returncode", type(error).__name__)
+        return [], f"nvidia-smi fails ({code})" if _has_card(devices) else ""
+    return read_gpus(told), ""
+
+
+def _has_card(devices: Path) -> bool:
+    """Whether a machine has a card of NVIDIA's, or does not tell what it has."""
+    makers = [path.read_text().strip() for path in devices.glob("*/vendor")]
+    return NVIDIA in makers or not makers
 
 
 def read_gpus(told: str) -> list[dict[str, Any]]:
@@ -112,6 +130,8 @@ def judge_gpus(node: str, told: Mapping[str, Any], promised: float = 0) -> list[
         promised: the GPUs that Ray gives to trials there.
     """
     gpus = told["gpus"]
+    if told["driver"]:
+        return [Result("GPUs", node, told["driver"], "failed", DRIVER)]
     if len(gpus) < promised and told["usable"] < promised:
         text = f"{max(len(gpus), told['usable'])}, and Ray counts {promised:g}"
         repair = "name the GPUs that the machine has in `resources` of its type, or in --num-gpus"

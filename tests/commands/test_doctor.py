@@ -17,6 +17,7 @@ from raysearch.records.terminal.diagnosed import show_diagnosis
 from raysearch.records.terminal.text import make_console
 from tests.faults.nodes import Cluster
 
+ROOT = Path(__file__).parents[2]
 TRACKING = "MLFLOW_TRACKING_URI"
 
 
@@ -74,6 +75,13 @@ def test_a_cluster_that_cannot_start_fails(alone: Path, capsys: pytest.CaptureFi
     told = capsys.readouterr().out
     assert "ssh key, this machine: `ssh-keygen" in told
     assert all(result["repair"] for result in found["results"] if result["verdict"] != "ok")
+
+
+@pytest.mark.parametrize("name", ["kuberay.yaml", "kuberay_volume.yaml"])
+def test_what_kubernetes_starts_needs_no_token_of_this_user(alone: Path, name: str) -> None:
+    text = (ROOT / "cluster" / name).read_text(encoding="utf-8")
+    (alone / name).write_text(text.replace("CHANGE-", "my-"), encoding="utf-8")
+    assert doctor.main([name, "--address", "local"]) == 0
 
 
 @pytest.mark.parametrize("arguments", [["none.yaml"], ["--address", "nowhere"]])

@@ -31,8 +31,8 @@ def own() -> dict[str, Any]:
 
 
 def with_gpus(told: str, usable: int = 2, **changes: Any) -> dict[str, Any]:
-    facts = {"gpus": read_gpus(told), "usable": usable, "hidden": False, "CUDA": "13.0"}
-    return {**facts, "architectures": ["sm_80", "sm_86"], **changes}
+    facts = {"gpus": read_gpus(told), "usable": usable, "hidden": False, "driver": ""}
+    return {**facts, "CUDA": "13.0", "architectures": ["sm_80", "sm_86"], **changes}
 
 
 def verdicts(told: dict[str, Any], promised: float = 0) -> dict[str, str]:
@@ -65,9 +65,34 @@ def test_the_driver_is_asked_for_its_gpus(tmp_path: Path, monkeypatch: pytest.Mo
     program.write_text(SMI.format(told=TWO.replace("\n", "\\n")))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert [gpu["memory.free"] for gpu in query_gpus()] == [22587 * 2**20, 22100 * 2**20]
+    gpus, driver = query_gpus()
+    assert [gpu["memory.free"] for gpu in gpus] == [22587 * 2**20, 22100 * 2**20]
+    assert driver == ""
+
+
+@pytest.mark.parametrize(
+    ("makers", "verdict"),
+    [
+        (["0x8086", "0x10de"], "failed"),
+        (["0x8086"], "ok"),  # The driver is of the image; there is no card for it.
+        ([], "failed"),
+    ],
+)
+def test_a_driver_that_does_not_answer_for_its_card_fails(
+    makers: list[str], verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert query_gpus() == []
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for slot, maker in enumerate(makers):
+        (tmp_path / f"pci/{slot}").mkdir(parents=True)
+        (tmp_path / f"pci/{slot}/vendor").write_text(f"{maker}\n")
+    gpus, driver = query_gpus(tmp_path / "pci")
+    (result,) = judge_gpus("node", with_gpus("", usable=0, driver=driver))
+    assert (gpus, result.verdict) == ([], verdict)
+    assert driver == ("nvidia-smi fails (9)" if verdict == "failed" else "")
+    assert ("nvidia-smi" in result.repair) is (verdict == "failed")
 
 
 def test_gpus_that_torch_can_use_are_well() -> None:
