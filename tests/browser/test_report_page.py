@@ -1,6 +1,7 @@
 """The report in a browser: it asks for nothing, complains of nothing, and shows every picture."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ def test_an_error_and_a_request_would_be_seen(quiet: Any, page: Path) -> None:
     broken = page.with_name("broken.html")
     broken.write_text(page.read_text().replace("</body>", f"{BROKEN}</body>"))
     quiet.get(broken.as_uri())
-    told = " ".join(entry["message"] for entry in quiet.get_log("browser"))
-    assert "nothing is not defined" in told
+    told, until = "", time.monotonic() + 20
+    while "nothing is not defined" not in told:  # The console is told a moment after.
+        assert time.monotonic() < until, told
+        told += " ".join(entry["message"] for entry in quiet.get_log("browser"))
     assert "missing.png" in " ".join([told, *quiet.execute_script(FETCHED)])
     assert 0 in quiet.execute_script(WIDTHS)

@@ -71,6 +71,7 @@ def test_gpu_hours_are_those_of_all_workers_and_go_on_after_a_resume() -> None:
 
 
 def test_a_cpu_has_nothing_to_tell() -> None:
+    wait_for(lambda: not watchers())  # Those of the tests before.
     with usage_on(torch.device("cpu"), gpus=1.0) as usage:
         assert usage.take() == {}
         assert watchers() == []
