@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from raysearch.records.run_folder import END, RECIPE
+from raysearch.records.run_folder import END, INFO, RECIPE
 from raysearch.search.pulling import pull_trial
+from raysearch.search.ready import preparing
 from raysearch.search.uploads import Background, Upload, checkpoint_of
 from raysearch.storage import Storage, reason
-from raysearch.training.checkpoint import BEST, LAST, place
+from raysearch.training.checkpoint import BEST, LAST, newest, place
+from raysearch.training.history import read_history
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +41,19 @@ def at_hand(
     Yields:
         What to put around the trial's `report`, which then waits until storage has what would be
         lost with this node: at rungs and the last epoch this epoch, at others the one before.
+
+    Raises:
+        NotReady: on entering, where storage is away and this machine cannot do without.
     """
     if storage is None:
         yield lambda report: report
         return
-    patiently(lambda: _bring(storage, run, folder))
+    with preparing(run):
+        _bring(storage, run, folder)
     if rank:
         yield lambda report: report
         return
-    on_head = (run / "run.json").is_file()
+    on_head = (run / INFO).is_file()
     trial = _Trial(storage / f"trials/{folder.name}", folder, frozenset(rungs), on_head)
     try:
         yield trial.reporting
@@ -55,7 +61,7 @@ def at_hand(
         trial.close()
 
 
-def patiently(work: Callable[[], None], seconds: float = PATIENCE_SECONDS) -> None:
+def patiently(work: Callable[[], None], seconds: float) -> None:
     """Do what needs storage, again and again while that is away.
 
     Raises:
@@ -73,10 +79,26 @@ def patiently(work: Callable[[], None], seconds: float = PATIENCE_SECONDS) -> No
 
 
 def _bring(storage: Storage, run: Path, folder: Path) -> None:
+    """Bring a trial's folder here; where all of it is here, an outage holds up nothing."""
+    try:
+        _pull(storage, run, folder)
+    except OSError as error:
+        if not _is_here(run, folder):
+            return patiently(lambda: _pull(storage, run, folder), PATIENCE_SECONDS)
+        log.warning("%s: %s; the trial goes on with the files here", folder, reason(error))
+
+
+def _is_here(run: Path, folder: Path) -> bool:
+    """Whether the search's own files are here, and the trial's: at most one epoch comes again."""
+    told = max((metrics["epoch"] for metrics in read_history(folder)), default=0)
+    return (run / INFO).is_file() and told <= newest(folder)[0] + 1
+
+
+def _pull(storage: Storage, run: Path, folder: Path) -> None:
     pull_trial(storage / f"trials/{folder.name}", folder)
     if not (run / SPLITS).is_file():
         storage.download(SPLITS, run / SPLITS)
-    if not (run / "run.json").is_file():  # Where it is, the search itself keeps order.
+    if not (run / INFO).is_file():  # Where it is, the search itself keeps order.
         _forget_ended(storage, run, folder)
 
 

@@ -17,7 +17,7 @@ from raysearch.records.run_folder import ERROR
 from raysearch.redaction import redacted
 from raysearch.search.book import Book
 from raysearch.search.failures import disk_full
-from raysearch.search.losses import LOST, MEMORY, Losses
+from raysearch.search.losses import Losses, reason_of
 from raysearch.search.schedule import AshaByArchitecture
 from raysearch.training.checkpoint import newest
 
@@ -157,7 +157,7 @@ class Events(Callback):
         _forget_statistics(trial)
         self.ending.running.discard(number)
         folder, told = self.book.run.trial_folder(number), _error_of(trial)
-        reason = MEMORY if "OutOfMemoryError" in told else LOST
+        reason = reason_of(told)
         # A trial on a node that shares no files is known here by its epochs alone.
         reached = max((max(self.book.values[number], default=0), 0), newest(folder))
         if self.losses.given_up(number, reached, reason):
