@@ -35,7 +35,7 @@ from raysearch.search.pulling import newest_there, pull_trial
 from raysearch.search.uploads import KINDS, Background, Stamp, Upload, checkpoint_of, stamps
 from raysearch.storage import Storage, reason
 from raysearch.training.checkpoint import FINAL, newest
-from raysearch.training.history import append_epoch, read_history
+from raysearch.training.history import add_epoch
 
 log = logging.getLogger(__name__)
 
@@ -310,5 +310,4 @@ def fill_in(folder: Path, metrics: Mapping[str, Any]) -> None:
 
     A trial on another node writes its history there, and it comes here when the trial has ended.
     """
-    if all(known["epoch"] != metrics["epoch"] for known in read_history(folder)):
-        append_epoch(folder, {key: v for key, v in metrics.items() if key not in OF_TUNE})
+    add_epoch(folder, {key: v for key, v in metrics.items() if key not in OF_TUNE})
