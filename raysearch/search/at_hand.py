@@ -3,6 +3,7 @@
 Without `--storage` nothing happens here: the run folder is one that every node sees.
 """
 
+import json
 import logging
 import shutil
 import time
@@ -25,6 +26,7 @@ Report = Callable[[dict[str, Any]], None]
 PATIENCE_SECONDS = 600.0  # How long an outage may hold up what cannot go on without storage.
 PAUSE_SECONDS = 2.0
 SPLITS = "splits.json"
+UNSENT = ".unsent"  # In the folder of a trial whose newest files storage never got.
 
 
 @contextmanager
@@ -103,10 +105,24 @@ def _pull(storage: Storage, run: Path, folder: Path) -> None:
 
 
 def _forget_ended(storage: Storage, run: Path, folder: Path) -> None:
-    """Delete what this node still has of trials whose end, and so whose files, are in storage."""
+    """Delete what this node still has of trials whose end and files are in storage."""
     for other in run.glob("trials/[0-9]*"):
-        if other != folder and storage.has(f"trials/{other.name}/{END}"):
+        there = storage / f"trials/{other.name}"
+        if other != folder and there.has(END):
+            if (other / UNSENT).exists():
+                _send_ended(there, other)
             shutil.rmtree(other, ignore_errors=True)
+
+
+def _send_ended(storage: Storage, folder: Path) -> None:
+    """Bring an ended trial's files to storage late, unless another node has trained it further."""
+    if len(read_history(folder)) >= json.loads(storage.read(END))["epochs"]:
+        Upload(folder, storage, _of_node)()
+
+
+def _of_node(name: str) -> bool:
+    """Whether a file of a trial is its node's to write; recipe and end are the search's."""
+    return name not in (RECIPE, END)
 
 
 class _Trial:
@@ -120,8 +136,7 @@ class _Trial:
         self, storage: Storage, folder: Path, rungs: frozenset[int], on_head: bool
     ) -> None:
         self.storage, self.folder, self.rungs, self.on_head = storage, folder, rungs, on_head
-        # Recipe and end are the search's to write.
-        self.upload = Upload(folder, storage, lambda name: name not in (RECIPE, END))
+        self.upload = Upload(folder, storage, _of_node)
         self.begun, self.before = False, 0
         self.background = Background(self.work, f"upload of trial {folder.name}")
 
@@ -165,7 +180,10 @@ class _Trial:
     def close(self) -> None:
         problem = self.background.close(PATIENCE_SECONDS, while_well=self.on_head)
         if problem and not self.on_head:
+            (self.folder / UNSENT).touch()
             log.warning("%s lacks the newest files of %s: %s", self.storage, self.folder, problem)
+        else:
+            (self.folder / UNSENT).unlink(missing_ok=True)
 
 
 def send_failure(storage: Storage | None, folder: Path, name: str) -> None:
