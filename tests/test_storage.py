@@ -190,7 +190,7 @@ class TestSharedCache:
 
     def test_a_network_error_says_nothing_of_the_data(self, cache: Cache, tmp_path: Path) -> None:
         share(cache, Storage.of(str(tmp_path / "storage")))
-        with pytest.raises(OSError, match="cannot be copied.*nobody answers"):
+        with pytest.raises(OSError, match=r"cannot be copied.*nobody answers"):
             fetch(Broken(str(tmp_path / "storage")), cache.digest, tmp_path / "node")
 
     def test_a_node_without_data_says_so(self, cache: Cache, tmp_path: Path) -> None:

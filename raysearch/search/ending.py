@@ -24,7 +24,7 @@ from raysearch.training.checkpoint import newest
 FAILURES = 3
 LEAVE, GRACE = "leave", 4.0  # A file that asks all trials to write a checkpoint now; seconds.
 INTERRUPTED, ALL_FAILED = "interrupted", "every trial failed"
-TARGET, DISK_FULL = "target reached", "disk full"
+TARGET, DISK_FULL, TAKEN = "target reached", "disk full", "taken over"
 
 
 class Ending(Stopper):
@@ -69,6 +69,9 @@ class Ending(Stopper):
 
     def _cause(self) -> str | None:
         now = time.monotonic()
+        if self.book.taken:
+            self.problem = self.book.taken
+            return TAKEN
         if self.interrupted and (not self.running or now >= self.leave_by):
             return INTERRUPTED
         if self.deadline is not None and now >= self.deadline:
@@ -172,7 +175,7 @@ class Events(Callback):
 
     def stop_running(self) -> None:
         """End the trials that the search's own end broke off; an interrupted one resumes them."""
-        if self.ending.cause in (None, INTERRUPTED, DISK_FULL):
+        if self.ending.cause in (None, INTERRUPTED, DISK_FULL, TAKEN):
             return
         for number, record in list(self.book.records.items()):
             if record.state == "running":

@@ -16,7 +16,9 @@ from raysearch.config import Objective, Recipe
 from raysearch.errors import RunError
 from raysearch.records.run_folder import RunFolder
 from raysearch.search import at_hand as search_at_hand
+from raysearch.search import claim
 from raysearch.search.at_hand import at_hand
+from raysearch.search.claim import Claim
 from raysearch.search.mirror import (
     Mirror,
     fill_in,
@@ -35,6 +37,13 @@ from raysearch.training.history import append_epoch, read_history
 from tests.faults.searches import wait_for
 from tests.search.conftest import small_study
 from tests.stores import BUCKET, Store, object_store
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(claim, "MOMENT_SECONDS", 0.3)
+    monkeypatch.setattr(claim, "WATCH_SECONDS", 2.0)
 
 
 class Shelf(Storage):
@@ -368,6 +377,8 @@ class TestTrialOnItsNode:
 def store() -> Iterator[Store]:
     with object_store() as found:
         yield found
+        while claim._brought:
+            claim._brought.popitem()[1].release(delete=False)
 
 
 def searched(run: RunFolder) -> None:
@@ -494,7 +505,7 @@ class TestRetention:
         self, run: RunFolder, shelf: Shelf, tmp_path: Path
     ) -> None:
         study = small_study()
-        mirror = Mirror(run, shelf)
+        mirror = Mirror(run, shelf, Claim(shelf))
         retention = Retention(mirror)
         retention.search_started(run, study)
         run.begin_trial(0, Recipe(architecture="unet"))
@@ -511,12 +522,13 @@ class TestRetention:
         here = {path.name for path in run.trial_folder(0).glob("*/epoch-*")}
         assert here == {"epoch-0001", "epoch-0002"}
         mirror.background.close(60)
+        mirror.claim.release()
 
     def test_a_best_epoch_that_its_node_has_yet_to_bring_is_taken_later(
         self, run: RunFolder, shelf: Shelf, tmp_path: Path
     ) -> None:
         study = small_study()
-        mirror = Mirror(run, shelf)
+        mirror = Mirror(run, shelf, Claim(shelf))
         retention = Retention(mirror)
         retention.search_started(run, study)
         run.begin_trial(0, Recipe(architecture="unet"))
@@ -535,6 +547,7 @@ class TestRetention:
         assert retention.settled == {0: True}
         assert (run.trial_folder(0) / "best/epoch-0002").is_dir()
         mirror.background.close(60)
+        mirror.claim.release()
 
     def test_the_worst_trials_go_when_the_disk_budget_is_spent(self, run: RunFolder) -> None:
         run.begin_trial(3, Recipe(architecture="unet"))
