@@ -18,6 +18,7 @@ from raysearch.records.run_folder import RunFolder
 from raysearch.search import at_hand as search_at_hand
 from raysearch.search import claim
 from raysearch.search.at_hand import at_hand
+from raysearch.search.book import Book
 from raysearch.search.claim import Claim
 from raysearch.search.mirror import (
     Mirror,
@@ -591,3 +592,15 @@ def test_an_epoch_of_another_node_is_filled_in_once(tmp_path: Path) -> None:
     fill_in(tmp_path, told)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [metrics]
+
+
+def test_an_epoch_that_nobody_was_told_of_counts_when_it_is_told_again(run: RunFolder) -> None:
+    study = small_study(resources={"storage": "s3://runs/x"})
+    run.begin_trial(0, Recipe(architecture="unet"))
+    append_epoch(run.trial_folder(0), {"epoch": 1, "miou": 0.5})
+    book = Book(run, study, [])
+    for epoch, value in ((2, 0.7), (2, 0.7), (3, 0.6)):
+        book.epoch(0, {"epoch": epoch, "miou": value, "pid": 7})
+    record = book.end(0, "completed", "max epochs")
+    assert (record.epochs, record.best_epoch, record.value) == (3, 2, 0.7)
+    assert book.values[0] == {1: 0.5, 2: 0.7, 3: 0.6}
