@@ -135,6 +135,16 @@ fetch(Killed(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
 """
 
 
+class Broken(Storage):
+    """Storage that goes away between the look into it and the copy."""
+
+    def __truediv__(self, name: str) -> "Broken":
+        return Broken(self.uri, name)
+
+    def download(self, name: str, path: Path) -> None:
+        raise ConnectionError("nobody answers")
+
+
 class TestSharedCache:
     def test_a_node_without_data_opens_the_same_cache(
         self, cache: Cache, storage: Storage, tmp_path: Path
@@ -177,6 +187,11 @@ class TestSharedCache:
         found = fetch(storage, cache.digest, node)
         assert found is not None
         assert np.array_equal(found.image(0), cache.image(0))
+
+    def test_a_network_error_says_nothing_of_the_data(self, cache: Cache, tmp_path: Path) -> None:
+        share(cache, Storage.of(str(tmp_path / "storage")))
+        with pytest.raises(OSError, match=r"cannot be copied.*nobody answers"):
+            fetch(Broken(str(tmp_path / "storage")), cache.digest, tmp_path / "node")
 
     def test_a_node_without_data_says_so(self, cache: Cache, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="nowhere"):

@@ -40,7 +40,8 @@ def fetch(shared: Storage, digest: str, folder: Path) -> Cache | None:
     looks like a cache, and of two processes one waits and opens the other's.
 
     Raises:
-        DataError: what is there is another cache, or cannot be read.
+        DataError: what is there is another cache.
+        OSError: storage or this node's disk fails; nothing is half there.
     """
     target, place = folder / digest[:16], shared / digest[:16]
     try:
@@ -51,7 +52,7 @@ def fetch(shared: Storage, digest: str, folder: Path) -> Cache | None:
                     return None
                 _copy(place, digest, target)
     except OSError as error:
-        raise DataError(f"{place}: cannot be copied to {target} ({error}); try again") from error
+        raise OSError(f"{place}: cannot be copied to {target} ({error}); try again") from error
     return Cache(target)
 
 
@@ -62,7 +63,7 @@ def _copy(place: Storage, digest: str, target: Path) -> None:
     for name, size in sizes.items():
         place.download(name, aside / name)
         if (aside / name).stat().st_size != size:
-            raise DataError(f"{place}: {name} was cut short on its way; try again")
+            raise OSError(f"{name} was cut short on its way")
     found = json.loads((aside / INDEX).read_text(encoding="utf-8")).get("digest")
     if found != digest:
         shutil.rmtree(aside)

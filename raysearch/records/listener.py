@@ -11,6 +11,11 @@ from raysearch.records.trial_record import TrialRecord
 class Listener:
     """Told of a search's moments, in the driver. Every method must return quickly."""
 
+    @property
+    def taken(self) -> str:
+        """Which other process goes on with the search, which then ends here; "" for none."""
+        return ""
+
     def search_started(self, run: RunFolder, study: Study) -> None:
         """A search begins, or is resumed."""
 

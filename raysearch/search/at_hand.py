@@ -3,6 +3,7 @@
 Without `--storage` nothing happens here: the run folder is one that every node sees.
 """
 
+import json
 import logging
 import shutil
 import time
@@ -11,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from raysearch.records.run_folder import END, RECIPE
+from raysearch.records.run_folder import END, INFO, RECIPE
 from raysearch.search.pulling import pull_trial
+from raysearch.search.ready import preparing
 from raysearch.search.uploads import Background, Upload, checkpoint_of
 from raysearch.storage import Storage, reason
-from raysearch.training.checkpoint import BEST, LAST, place
+from raysearch.training.checkpoint import BEST, LAST, newest, place
+from raysearch.training.history import read_history
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,7 @@ Report = Callable[[dict[str, Any]], None]
 PATIENCE_SECONDS = 600.0  # How long an outage may hold up what cannot go on without storage.
 PAUSE_SECONDS = 2.0
 SPLITS = "splits.json"
+UNSENT = ".unsent"  # In the folder of a trial whose newest files storage never got.
 
 
 @contextmanager
@@ -39,15 +43,19 @@ def at_hand(
     Yields:
         What to put around the trial's `report`, which then waits until storage has what would be
         lost with this node: at rungs and the last epoch this epoch, at others the one before.
+
+    Raises:
+        NotReady: on entering, where storage is away and this machine cannot do without.
     """
     if storage is None:
         yield lambda report: report
         return
-    patiently(lambda: _bring(storage, run, folder))
+    with preparing(run):
+        _bring(storage, run, folder)
     if rank:
         yield lambda report: report
         return
-    on_head = (run / "run.json").is_file()
+    on_head = (run / INFO).is_file()
     trial = _Trial(storage / f"trials/{folder.name}", folder, frozenset(rungs), on_head)
     try:
         yield trial.reporting
@@ -55,7 +63,7 @@ def at_hand(
         trial.close()
 
 
-def patiently(work: Callable[[], None], seconds: float = PATIENCE_SECONDS) -> None:
+def patiently(work: Callable[[], None], seconds: float) -> None:
     """Do what needs storage, again and again while that is away.
 
     Raises:
@@ -73,18 +81,48 @@ def patiently(work: Callable[[], None], seconds: float = PATIENCE_SECONDS) -> No
 
 
 def _bring(storage: Storage, run: Path, folder: Path) -> None:
+    """Bring a trial's folder here; where all of it is here, an outage holds up nothing."""
+    try:
+        _pull(storage, run, folder)
+    except OSError as error:
+        if not _is_here(run, folder):
+            return patiently(lambda: _pull(storage, run, folder), PATIENCE_SECONDS)
+        log.warning("%s: %s; the trial goes on with the files here", folder, reason(error))
+
+
+def _is_here(run: Path, folder: Path) -> bool:
+    """Whether the search's own files are here, and the trial's: at most one epoch comes again."""
+    told = max((metrics["epoch"] for metrics in read_history(folder)), default=0)
+    return (run / INFO).is_file() and told <= newest(folder)[0] + 1
+
+
+def _pull(storage: Storage, run: Path, folder: Path) -> None:
     pull_trial(storage / f"trials/{folder.name}", folder)
     if not (run / SPLITS).is_file():
         storage.download(SPLITS, run / SPLITS)
-    if not (run / "run.json").is_file():  # Where it is, the search itself keeps order.
+    if not (run / INFO).is_file():  # Where it is, the search itself keeps order.
         _forget_ended(storage, run, folder)
 
 
 def _forget_ended(storage: Storage, run: Path, folder: Path) -> None:
-    """Delete what this node still has of trials whose end, and so whose files, are in storage."""
+    """Delete what this node still has of trials whose end and files are in storage."""
     for other in run.glob("trials/[0-9]*"):
-        if other != folder and storage.has(f"trials/{other.name}/{END}"):
+        there = storage / f"trials/{other.name}"
+        if other != folder and there.has(END):
+            if (other / UNSENT).exists():
+                _send_ended(there, other)
             shutil.rmtree(other, ignore_errors=True)
+
+
+def _send_ended(storage: Storage, folder: Path) -> None:
+    """Bring an ended trial's files to storage late, unless another node has trained it further."""
+    if len(read_history(folder)) >= json.loads(storage.read(END))["epochs"]:
+        Upload(folder, storage, _of_node)()
+
+
+def _of_node(name: str) -> bool:
+    """Whether a file of a trial is its node's to write; recipe and end are the search's."""
+    return name not in (RECIPE, END)
 
 
 class _Trial:
@@ -98,8 +136,7 @@ class _Trial:
         self, storage: Storage, folder: Path, rungs: frozenset[int], on_head: bool
     ) -> None:
         self.storage, self.folder, self.rungs, self.on_head = storage, folder, rungs, on_head
-        # Recipe and end are the search's to write.
-        self.upload = Upload(folder, storage, lambda name: name not in (RECIPE, END))
+        self.upload = Upload(folder, storage, _of_node)
         self.begun, self.before = False, 0
         self.background = Background(self.work, f"upload of trial {folder.name}")
 
@@ -143,7 +180,10 @@ class _Trial:
     def close(self) -> None:
         problem = self.background.close(PATIENCE_SECONDS, while_well=self.on_head)
         if problem and not self.on_head:
+            (self.folder / UNSENT).touch()
             log.warning("%s lacks the newest files of %s: %s", self.storage, self.folder, problem)
+        else:
+            (self.folder / UNSENT).unlink(missing_ok=True)
 
 
 def send_failure(storage: Storage | None, folder: Path, name: str) -> None:

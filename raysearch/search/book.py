@@ -29,6 +29,11 @@ class Book:
         """How many trials of this session failed, as long as none has ended otherwise."""
         return 0 if self.successes else self.failures
 
+    @property
+    def taken(self) -> str:
+        """Which other process goes on with the search; "" for none."""
+        return next((one.taken for one in self.listeners if one.taken), "")
+
     def begin(self, number: int, recipe: Recipe) -> None:
         record = self.run.begin_trial(number, recipe)
         self.records[number] = record

@@ -19,14 +19,14 @@ from raysearch.redaction import redacted
 from raysearch.search import leaving
 from raysearch.search.book import Book
 from raysearch.search.failures import disk_full
-from raysearch.search.losses import LOST, MEMORY, Losses
+from raysearch.search.losses import Losses, reason_of
 from raysearch.search.schedule import AshaByArchitecture
 from raysearch.training.checkpoint import newest
 
 FAILURES = 3
 GRACE = 4.0  # Seconds in which trials that are asked to leave write a checkpoint.
 INTERRUPTED, ALL_FAILED = "interrupted", "every trial failed"
-TARGET, DISK_FULL = "target reached", "disk full"
+TARGET, DISK_FULL, TAKEN = "target reached", "disk full", "taken over"
 
 
 class Ending(Stopper):
@@ -71,6 +71,9 @@ class Ending(Stopper):
 
     def _cause(self) -> str | None:
         now = time.monotonic()
+        if self.book.taken:
+            self.problem = self.book.taken
+            return TAKEN
         if self.interrupted and (not self.running or now >= self.leave_by):
             return INTERRUPTED
         if self.deadline is not None and now >= self.deadline:
@@ -167,7 +170,7 @@ class Events(Callback):
         _forget_statistics(trial)
         self.ending.running.discard(number)
         folder, told = self.book.run.trial_folder(number), _error_of(trial)
-        reason = MEMORY if "OutOfMemoryError" in told else LOST
+        reason = reason_of(told)
         # A trial on a node that shares no files is known here by its epochs alone.
         reached = max((max(self.book.values[number], default=0), 0), newest(folder))
         if self.losses.given_up(number, reached, reason):
@@ -187,7 +190,7 @@ class Events(Callback):
 
     def stop_running(self) -> None:
         """End the trials that the search's own end broke off; an interrupted one resumes them."""
-        if self.ending.cause in (None, INTERRUPTED, DISK_FULL):
+        if self.ending.cause in (None, INTERRUPTED, DISK_FULL, TAKEN):
             return
         for number, record in list(self.book.records.items()):
             if record.state != "running":

@@ -33,9 +33,10 @@ def take_back(run: Path) -> None:
 
 def asked(run: Path) -> bool:
     """Whether the trials of a run are to leave."""
-    if (run / LEAVE).exists():
-        return True
-    return bool(internal_kv._internal_kv_exists(_key(run), namespace=NAMESPACE))
+    return (run / LEAVE).exists() or (
+        internal_kv._internal_kv_initialized()
+        and bool(internal_kv._internal_kv_exists(_key(run), namespace=NAMESPACE))
+    )
 
 
 @contextmanager

@@ -8,11 +8,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-LOST, MEMORY = "process lost", "out of memory"
-MOST = {LOST: 3, MEMORY: 2}
-STORM = {LOST: 90.0, MEMORY: 0.0}  # Seconds from the first of them to the last, at least.
+from raysearch.search.ready import NotReady
+
+LOST, MEMORY, NOT_READY = "process lost", "out of memory", "no node was ready"
+MOST = {LOST: 3, MEMORY: 2, NOT_READY: 3}
+# Seconds from the first of them to the last, at least. Storage may be away for long.
+STORM = {LOST: 90.0, MEMORY: 0.0, NOT_READY: 3600.0}
 
 Place = tuple[int, int]
+
+
+def reason_of(told: str) -> str:
+    """Return why a process ended, by the text of its loss."""
+    if "OutOfMemoryError" in told:
+        return MEMORY
+    return NOT_READY if NotReady.__name__ in told else LOST
 
 
 @dataclass
@@ -28,7 +38,7 @@ class Losses:
 
         Args:
             place: epoch and step of the trial's newest checkpoint.
-            reason: LOST or MEMORY.
+            reason: LOST, MEMORY or NOT_READY.
         """
         if self.places.get(number) != place:
             self.places[number], self.times[number] = place, {}

@@ -5,14 +5,10 @@ writes itself, and takes each trial's files when it has ended. Tune's own files,
 are never in storage.
 """
 
-import json
 import logging
-import os
 import shutil
-import socket
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +27,16 @@ from raysearch.records.run_folder import END, ERROR, INFO, RECIPE, RunFolder, po
 from raysearch.records.terminal.text import make_console
 from raysearch.records.trial_record import TrialRecord
 from raysearch.search.at_hand import patiently
+from raysearch.search.claim import EVERY_SECONDS, Claim, claim, keep
 from raysearch.search.pulling import newest_there, pull_trial
 from raysearch.search.uploads import KINDS, Background, Stamp, Upload, checkpoint_of, stamps
 from raysearch.storage import Storage, reason
 from raysearch.training.checkpoint import FINAL, newest
-from raysearch.training.history import append_epoch, read_history
+from raysearch.training.history import add_epoch
 
 log = logging.getLogger(__name__)
 
-EVERY_SECONDS = 5.0
 PATIENCE_SECONDS = 120.0
-WATCH_SECONDS = 4 * EVERY_SECONDS  # A search that lives writes its owner again within this time.
 OF_TUNE = frozenset({*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, EXPERIMENT_TAG})
 OWN = (RECIPE, END, ERROR)  # What the search itself writes into a trial's folder.
 
@@ -97,12 +92,16 @@ def storage_of(study: Study, run: Path) -> Storage | None:
 
 @contextmanager
 def mirrored(run: RunFolder, study: Study) -> Iterator["Mirror | None"]:
-    """Keep the copy of a run up while a search works in its folder, and complete it in the end."""
+    """Keep the copy of a run up while a search works in its folder, and complete it in the end.
+
+    Raises:
+        RunError: on entering, where another process searches in the copy.
+    """
     storage = storage_of(study, run.path)
     if storage is None:
         yield None
         return
-    mirror = Mirror(run, storage)
+    mirror = Mirror(run, storage, claim(storage))
     try:
         yield mirror
     finally:
@@ -110,16 +109,24 @@ def mirrored(run: RunFolder, study: Study) -> Iterator["Mirror | None"]:
 
 
 class Mirror(Listener):
-    """Uploads what the search writes, every few seconds and when a trial begins or ends."""
+    """Uploads what the search writes, every few seconds and when a trial begins or ends.
 
-    def __init__(self, run: RunFolder, storage: Storage) -> None:
-        self.run, self.storage = run, storage
+    Args:
+        claim: that this process searches there; once another does, nothing more is written.
+    """
+
+    def __init__(self, run: RunFolder, storage: Storage, claim: Claim) -> None:
+        self.run, self.storage, self.claim = run, storage, claim
         self.upload = Upload(run.path, storage, _of_search)
         self.background = Background(self.work, "upload of the search", EVERY_SECONDS)
 
+    @property
+    def taken(self) -> str:
+        return self.claim.taken
+
     def work(self) -> None:
-        self.upload()
-        self.storage.write(OWNER, _owner())
+        if not self.taken:
+            self.upload()
 
     def search_started(self, run: RunFolder, study: Study) -> None:
         self.background.ask()
@@ -146,6 +153,8 @@ class Mirror(Listener):
         Raises:
             OSError: storage is away.
         """
+        if self.taken:
+            return
         folder = self.run.trial_folder(number)
         storage = self.storage / f"trials/{folder.name}"
         Upload(folder, storage, lambda name: name.startswith(f"{FINAL}/"))()
@@ -157,12 +166,15 @@ class Mirror(Listener):
         """Complete the copy, or say how that is done later."""
         problem = self.background.close(PATIENCE_SECONDS)
         try:
-            if not problem:
+            if not (problem or self.taken):
                 push(self.run, self.storage, self.upload.known)
-                self.storage.delete(OWNER)
+            self.claim.release(delete=not problem)
         except OSError as error:
             problem = reason(error)
-        if problem:
+        if self.taken:
+            told = f"{self.taken}; nothing more of this one was written there."
+            make_console(stderr=True).print(f"[bold red]{escape(told)}[/]", soft_wrap=True)
+        elif problem:
             make_console(stderr=True).print(
                 f"[yellow]{escape(str(self.storage))} lacks some of this search[/] "
                 f"({escape(problem)}). Nothing is lost here: `python -m raysearch.runs push "
@@ -205,11 +217,6 @@ def _ahead(folder: Path, there: Mapping[str, int]) -> bool:
 def _of_search(name: str) -> bool:
     parts = name.split("/")
     return parts[0] != "trials" or (len(parts) == 3 and parts[2] in OWN)
-
-
-def _owner() -> bytes:
-    told = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-    return json.dumps(told).encode()
 
 
 def find_in_storage(uri: str, name: str, output: Path) -> RunFolder:
@@ -263,9 +270,15 @@ def pull_run(uri: str, output: Path) -> RunFolder:
     try:
         if not storage.has(INFO):
             raise RunError(f"{storage}: holds no search ({INFO} is missing); correct the URI")
-        _refuse_running(storage)
-        aside = path.with_name(f".{name}.pulled")
-        _pull(storage, aside)
+        mine = claim(storage)
+        try:
+            aside = path.with_name(f".{name}.pulled")
+            _pull(storage, aside)
+        except BaseException:
+            with suppress(OSError):
+                mine.release()
+            raise
+        keep(mine)
     except OSError as error:
         raise RunError(f"{storage}: cannot be read ({reason(error)}); try again") from error
     aside.rename(path)
@@ -290,25 +303,9 @@ def _pull(storage: Storage, folder: Path) -> None:
     run.describe(owner=folder.stat().st_uid)  # It holds none of Tune's pickles, so it can be ours.
 
 
-def _refuse_running(storage: Storage) -> None:
-    """Raise a RunError where another process goes on writing to a run in storage."""
-    first = storage.read(OWNER) if storage.has(OWNER) else b""
-    end = time.monotonic() + (WATCH_SECONDS if first else 0)
-    while time.monotonic() < end:
-        time.sleep(EVERY_SECONDS / 5)
-        now = storage.read(OWNER) if storage.has(OWNER) else b""
-        if now not in (first, b""):
-            owner: Mapping[str, Any] = json.loads(now)
-            raise RunError(
-                f"{storage}: process {owner['pid']} on {owner['host']} is searching here; wait for "
-                "it, or end it there with `python -m raysearch.runs stop`"
-            )
-
-
 def fill_in(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Add an epoch, as its trial reported it, to the history in this machine's folder.
 
     A trial on another node writes its history there, and it comes here when the trial has ended.
     """
-    if all(known["epoch"] != metrics["epoch"] for known in read_history(folder)):
-        append_epoch(folder, {key: v for key, v in metrics.items() if key not in OF_TUNE})
+    add_epoch(folder, {key: v for key, v in metrics.items() if key not in OF_TUNE})

@@ -37,6 +37,7 @@ def cache_here(
 
     Raises:
         DataError: the files on this node are not those of the search.
+        OSError: storage or this node's disk fails.
     """
     path = folder / digest[:16]
     copied = fetch_cache(shared, digest, folder) if shared and not root.is_dir() else None

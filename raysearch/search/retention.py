@@ -17,7 +17,7 @@ from raysearch.records.leaderboard import ranked
 from raysearch.records.listener import Listener
 from raysearch.records.run_folder import RunFolder, TrialRecord
 from raysearch.search.mirror import Mirror
-from raysearch.training.checkpoint import BEST, EVERY, FINAL, LAST, finish
+from raysearch.training.checkpoint import BEST, EVERY, FINAL, LAST, finish, place
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +79,17 @@ class Retention(Listener):
     def _settle(self, number: int, keep: bool, take: bool = False) -> None:
         if self.mirror and take:
             self.mirror.take(number)
+            if keep and not self._has_best(number):
+                return  # Its node brings it later.
         settle(self.run, number, keep)
         if self.mirror:
             self.mirror.leave(number)
         self.settled[number] = keep
+
+    def _has_best(self, number: int) -> bool:
+        """Whether the checkpoint of an ended trial's best epoch is here."""
+        found = self.run.trial_folder(number).glob(f"{BEST}/epoch-*")
+        return self.ended[number].best_epoch in {place(path)[0] for path in found}
 
     def _fit(self, kept: set[int], budget: float) -> None:
         """Delete checkpoints of the worst trials, never the best's, until the rest fits."""

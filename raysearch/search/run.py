@@ -19,7 +19,7 @@ from raysearch.records.run_folder import RunFolder
 from raysearch.search import leaving
 from raysearch.search.book import Book
 from raysearch.search.context import Context
-from raysearch.search.ending import DISK_FULL, Ending, Events, signals
+from raysearch.search.ending import DISK_FULL, TAKEN, Ending, Events, signals
 from raysearch.search.failures import disk_full
 from raysearch.search.growing import Growing
 from raysearch.search.memory import spare_the_search
@@ -101,10 +101,11 @@ def search(
 
 @contextmanager
 def _room(run: RunFolder, ending: Ending) -> Iterator[None]:
-    """Say plainly that the disk is full, whoever was the first to notice.
+    """Say plainly that the disk is full, whoever was the first to notice, or that another process
+    goes on with the search.
 
     Raises:
-        RunError: it is.
+        RunError: one of these.
     """
     try:
         yield
@@ -112,6 +113,11 @@ def _room(run: RunFolder, ending: Ending) -> Iterator[None]:
         if not disk_full(error):
             raise
         ending.full(str(error).strip().splitlines()[-1])
+    if ending.cause == TAKEN:
+        raise RunError(
+            f"{ending.problem}: it took this one, {run.path}, for lost. Look at it there; what is "
+            "here stays as it is, and goes no further"
+        )
     if ending.cause == DISK_FULL:
         raise RunError(
             f"{run.path}: the disk is full ({ending.problem}); every finished epoch is kept. Make "

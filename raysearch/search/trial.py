@@ -8,6 +8,7 @@ to a process or a node is an error here, and the search hands the trial out agai
 import gc
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
@@ -28,16 +29,21 @@ from raysearch.search.at_hand import at_hand, send_failure
 from raysearch.search.context import Context
 from raysearch.search.memory import killed_for_memory, one_try
 from raysearch.search.opening import open_here
+from raysearch.search.ready import NotReady, preparing
 from raysearch.search.schedule import rungs
 from raysearch.training.device import find_device
 from raysearch.training.fitting import halve
-from raysearch.training.memory import Limits, allowed, is_oom, limit_process
+from raysearch.training.memory import Limits, is_oom, limit_process
 from raysearch.training.unfinished import Preempted
 from raysearch.training.usage import usage_on
 
 # Tune gives a stopped trial 2 s to leave its thread. Where it takes longer (a busy machine, a slow
 # disk, storage that is away), the process is not used again, and the trial that waits for it fails.
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "1800")
+
+
+class Halved(Exception):
+    """The memory of a GPU was exhausted; the trial goes on with smaller parts of its batch."""
 
 
 def trainable(context: Context) -> Callable[[dict[str, Any]], None]:
@@ -57,19 +63,22 @@ def inline(config: dict[str, Any], context: Context) -> None:
         torch.cuda.synchronize()  # A GPU that the trial before broke ends this process, not trials.
     folder = context.folder(config)
     while True:
-        before = allowed(folder)
         try:
             _train(config, context, tune.report)
         except Preempted:
             if not leaving.asked(context.run):
                 raise  # The process ends, and the trial is handed out again.
             tune.report({"left": True})
+        except NotReady:
+            raise
+        except Halved:
+            continue
         except Exception as error:
             if failures.disk_full(error):
                 tune.report({"full": str(error)})
                 return
             failures.note(folder, error)
-            if allowed(folder) != before or failures.once_more(folder):
+            if failures.once_more(folder):
                 continue
             send_failure(context.storage, folder, ERROR)
             tune.report({"failed": failures.reason(folder)})
@@ -86,26 +95,29 @@ def with_train(config: dict[str, Any], context: Context) -> None:
 
     folder = context.folder(config)
     while True:
-        before = allowed(folder)
         (folder / ERROR).unlink(missing_ok=True)
         try:
             _trainer(config, context).fit()
             _wait_until_told()
         except WorkerGroupError as error:
             _wait_until_told()
-            found = error.worker_failures.values()
-            if any(Preempted.__name__ in str(one) for one in found):
+            # The workers' own exceptions. Their files may lie on other nodes.
+            found = list(error.worker_failures.values())
+            if any(isinstance(one, Preempted) for one in found):
                 if not leaving.asked(context.run):
                     continue
                 tune.report({"left": True})
+            elif any(isinstance(one, Halved) for one in found):
+                continue
             elif lost := lost_process(found):
                 raise lost from error  # A process was lost, and with it perhaps its peers.
             elif full := [one for one in found if failures.disk_full(one)]:
                 tune.report({"full": str(full[0]).strip().splitlines()[-1]})
             else:
                 if not (folder / ERROR).exists():
-                    failures.write(folder, str(next(iter(found))))
-                if allowed(folder) != before or failures.once_more(folder):
+                    own = "".join(traceback.format_exception(found[0]))
+                    failures.write(folder, f"{error}\n{own}")
+                if failures.once_more(folder):
                     continue
                 tune.report({"failed": failures.reason(folder)})
         return
@@ -126,7 +138,8 @@ def _wait_until_told() -> None:
 
 
 def lost_process(failures: Iterable[Exception]) -> Exception | None:
-    """Return the loss of a process among what ended workers; None where they all raised it."""
+    """Return the loss of a process, or what its node lacks, among what ended workers; None where
+    they all raised it."""
     from ray.train.v2._internal.exceptions import (
         WorkerHealthCheckFailedError,
         WorkerHealthCheckTimeoutError,
@@ -135,8 +148,10 @@ def lost_process(failures: Iterable[Exception]) -> Exception | None:
     unasked = (
         ray.exceptions.RayError, WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError,
     )  # fmt: skip
-    lost = [one for one in failures if isinstance(one, unasked)]
+    lost = [one for one in failures if isinstance(one, (*unasked, NotReady))]
     for one in lost:
+        if isinstance(one, NotReady):
+            return one
         reason = getattr(one, "health_check_failure", one)
         if isinstance(reason, ray.exceptions.OutOfMemoryError):
             return killed_for_memory(reason)
@@ -175,7 +190,7 @@ def train_worker(job: dict[str, Any]) -> None:
     folder = context.folder(config)
     try:
         _train(config, context, ray.train.report, rank, world)
-    except Preempted:
+    except (Preempted, NotReady, Halved):
         raise
     except Exception as error:
         if rank == 0 or not (folder / ERROR).exists():
@@ -226,11 +241,13 @@ def _train(
         at_hand(*mine) as uploading,
         usage_on(device, gpus, world) as usage,
     ):
+        with preparing(context.run):
+            spec, data = fetch(study.network_spec(recipe), context.weights), open_here(context)
         training = Training(
             recipe,
-            fetch(study.network_spec(recipe), context.weights),
+            spec,
             study.what,
-            open_here(context),
+            data,
             study.objective,
             context.folder(config),
             Machine(
@@ -248,6 +265,6 @@ def _train(
         try:
             training.fit(uploading(notice.outside_work(report)))
         except RuntimeError as error:
-            if is_oom(error):
-                halve(training, limits)  # Whoever calls sees it by `allowed`.
+            if is_oom(error) and halve(training, limits):
+                raise Halved(str(error)) from error
             raise

@@ -1,7 +1,8 @@
 """Bringing what changes in a folder to storage, in the background and through outages.
 
 Of a checkpoint `meta.json` goes last: it holds the checksums of the others, and what lacks it is no
-checkpoint. Of a search the ends of trials go before Optuna's journal, and the journal before the
+checkpoint. The history goes before it, so that storage has the line of every epoch that it has a
+checkpoint of. Of a search the ends of trials go before Optuna's journal, and the journal before the
 recipes: so storage never knows a trial that its journal does not, nor one that ended in the journal
 alone.
 """
@@ -111,8 +112,8 @@ def checkpoint_of(name: str) -> str:
 def _place_in_order(name: str) -> tuple[int, str]:
     last = PurePosixPath(name).name
     if checkpoint_of(name):
-        return int(last == META), f"{checkpoint_of(name)}"
-    return {METRICS: 3, JOURNAL: 4, RECIPE: 5}.get(last, 2), name
+        return 2 * (last == META), checkpoint_of(name)
+    return {METRICS: 1, JOURNAL: 4, RECIPE: 5}.get(last, 3), name
 
 
 class Background:

@@ -14,6 +14,12 @@ def append_epoch(folder: Path, metrics: dict[str, Any]) -> None:
         file.write(json.dumps(metrics) + "\n")
 
 
+def add_epoch(folder: Path, metrics: dict[str, Any]) -> None:
+    """Append an epoch that the history lacks."""
+    if all(known["epoch"] != metrics["epoch"] for known in read_history(folder)):
+        append_epoch(folder, metrics)
+
+
 def read_history(folder: Path) -> list[dict[str, Any]]:
     """Return the epochs in order, without torn lines; of an epoch told twice the last counts."""
     path = folder / METRICS

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raysearch.training import checkpoint
 from raysearch.training.checkpoint import BEST, EVERY, LAST, Checkpoint
-from raysearch.training.history import append_epoch, forget_after
+from raysearch.training.history import add_epoch, append_epoch, forget_after
 from raysearch.training.trained import description
 from raysearch.training.unfinished import Unfinished
 
@@ -56,6 +56,8 @@ def resume(training: "Training") -> tuple[int, dict[str, Any]]:
     found = newest_of_all(training)
     if training.machine.rank == 0:
         forget_after(training.folder, found.epoch if found else 0)
+        if found and found.epoch:
+            add_epoch(training.folder, found.metrics)
     if found is None:
         return 0, {}
     training.network.load_state_dict(found.weights)

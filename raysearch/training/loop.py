@@ -140,8 +140,9 @@ class Training:
         self.fit_memory()
         done, metrics = resume(self)
         self.machine.usage.go_on_from(metrics)
+        if done:
+            report(metrics)  # Again: who was told may have been lost before writing it down.
         if metrics.get("finished"):
-            report(metrics)
             return
         for epoch in range(done + 1, self.recipe.epochs + 1):
             self.told = metrics

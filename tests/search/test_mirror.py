@@ -15,7 +15,11 @@ from raysearch import runs
 from raysearch.config import Objective, Recipe
 from raysearch.errors import RunError
 from raysearch.records.run_folder import RunFolder
+from raysearch.search import at_hand as search_at_hand
+from raysearch.search import claim
 from raysearch.search.at_hand import at_hand
+from raysearch.search.book import Book
+from raysearch.search.claim import Claim
 from raysearch.search.mirror import (
     Mirror,
     fill_in,
@@ -36,8 +40,16 @@ from tests.search.conftest import small_study
 from tests.stores import BUCKET, Store, object_store
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(claim, "MOMENT_SECONDS", 0.3)
+    monkeypatch.setattr(claim, "WATCH_SECONDS", 2.0)
+
+
 class Shelf(Storage):
-    """Storage that notes what is done, and takes its time while `slow` exists."""
+    """Storage that notes what is done, takes its time while `slow` exists, and is away while
+    `away` does."""
 
     @property
     def told(self) -> Path:
@@ -49,6 +61,8 @@ class Shelf(Storage):
     def _note(self, what: str, name: str) -> None:
         if Path(self.uri).with_suffix(".slow").exists():
             time.sleep(0.1)
+        if Path(self.uri).with_suffix(".away").exists():
+            raise ConnectionError("nobody answers")
         with self.told.open("a") as file:
             file.write(f"{what} {name}\n")
 
@@ -116,7 +130,16 @@ class TestUpload:
                 names.index(f"{kind}/epoch-0001/{name}")
                 for name in ("weights.safetensors", "state.pt")
             )
-        assert names[-1] == "metrics.jsonl"
+
+    def test_storage_has_the_line_of_every_epoch_that_it_has_a_checkpoint_of(
+        self, shelf: Shelf, tmp_path: Path
+    ) -> None:
+        train(tmp_path / "trial", 1, best=True)
+        Upload(tmp_path / "trial", shelf)()
+        names = shelf.uploads()
+        assert names.index("metrics.jsonl") < min(
+            names.index(f"{kind}/epoch-0001/meta.json") for kind in ("best", "last")
+        )
 
     def test_ends_go_before_the_journal_and_that_before_recipes(
         self, shelf: Shelf, run: RunFolder
@@ -314,6 +337,29 @@ class TestTrialOnItsNode:
         with at_hand(shelf, tmp_path / "node", tmp_path / "node/trials/0001", 0, ()):
             assert not (tmp_path / "node/trials/0000").exists()
 
+    @pytest.mark.parametrize("epochs_elsewhere", [2, 3])
+    def test_what_could_not_be_sent_is_sent_before_it_is_forgotten(
+        self,
+        shelf: Shelf,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        epochs_elsewhere: int,
+    ) -> None:
+        monkeypatch.setattr(search_at_hand, "PATIENCE_SECONDS", 0.1)
+        node, away = tmp_path / "node", Path(shelf.uri).with_suffix(".away")
+        with at_hand(shelf, node, node / "trials/0000", 0, ()):
+            away.touch()
+            train(node / "trials/0000", 1)
+            train(node / "trials/0000", 2)
+        away.unlink()
+        end = json.dumps({"epochs": epochs_elsewhere})
+        shelf.write("trials/0000/end.json", end.encode())
+        shelf.write("trials/0001/recipe.json", b"{}")
+        with at_hand(shelf, node, node / "trials/0001", 0, ()):
+            assert not (node / "trials/0000").exists()
+        came = "trials/0000/last/epoch-0002" in checkpoints(shelf.files())
+        assert came == (epochs_elsewhere == 2)  # Otherwise another node has trained it further.
+
     def test_nothing_is_written_of_a_trial_that_storage_does_not_know(
         self, shelf: Shelf, tmp_path: Path
     ) -> None:
@@ -332,6 +378,8 @@ class TestTrialOnItsNode:
 def store() -> Iterator[Store]:
     with object_store() as found:
         yield found
+        while claim._brought:
+            claim._brought.popitem()[1].release(delete=False)
 
 
 def searched(run: RunFolder) -> None:
@@ -458,7 +506,7 @@ class TestRetention:
         self, run: RunFolder, shelf: Shelf, tmp_path: Path
     ) -> None:
         study = small_study()
-        mirror = Mirror(run, shelf)
+        mirror = Mirror(run, shelf, Claim(shelf))
         retention = Retention(mirror)
         retention.search_started(run, study)
         run.begin_trial(0, Recipe(architecture="unet"))
@@ -475,6 +523,32 @@ class TestRetention:
         here = {path.name for path in run.trial_folder(0).glob("*/epoch-*")}
         assert here == {"epoch-0001", "epoch-0002"}
         mirror.background.close(60)
+        mirror.claim.release()
+
+    def test_a_best_epoch_that_its_node_has_yet_to_bring_is_taken_later(
+        self, run: RunFolder, shelf: Shelf, tmp_path: Path
+    ) -> None:
+        study = small_study()
+        mirror = Mirror(run, shelf, Claim(shelf))
+        retention = Retention(mirror)
+        retention.search_started(run, study)
+        run.begin_trial(0, Recipe(architecture="unet"))
+        node = tmp_path / "node"
+        train(node, 1, best=True)
+        Upload(node, shelf / "trials/0000")()
+        for epoch in (1, 2):
+            metrics = {"epoch": epoch, "miou": 0.1 * epoch, "best": 0.1 * epoch}
+            append_epoch(run.trial_folder(0), {**metrics, "best_epoch": epoch})
+        retention.trial_ended(run.end_trial(0, "completed", "max epochs", study.objective))
+        retention.pool.submit(lambda: None).result(60)
+        assert not retention.settled
+        train(node, 2, best=True)
+        Upload(node, shelf / "trials/0000")()
+        retention.close()
+        assert retention.settled == {0: True}
+        assert (run.trial_folder(0) / "best/epoch-0002").is_dir()
+        mirror.background.close(60)
+        mirror.claim.release()
 
     def test_the_worst_trials_go_when_the_disk_budget_is_spent(self, run: RunFolder) -> None:
         run.begin_trial(3, Recipe(architecture="unet"))
@@ -518,3 +592,15 @@ def test_an_epoch_of_another_node_is_filled_in_once(tmp_path: Path) -> None:
     fill_in(tmp_path, told)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [metrics]
+
+
+def test_an_epoch_that_nobody_was_told_of_counts_when_it_is_told_again(run: RunFolder) -> None:
+    study = small_study(resources={"storage": "s3://runs/x"})
+    run.begin_trial(0, Recipe(architecture="unet"))
+    append_epoch(run.trial_folder(0), {"epoch": 1, "miou": 0.5})
+    book = Book(run, study, [])
+    for epoch, value in ((2, 0.7), (2, 0.7), (3, 0.6)):
+        book.epoch(0, {"epoch": epoch, "miou": value, "pid": 7})
+    record = book.end(0, "completed", "max epochs")
+    assert (record.epochs, record.best_epoch, record.value) == (3, 2, 0.7)
+    assert book.values[0] == {1: 0.5, 2: 0.7, 3: 0.6}
