@@ -9,7 +9,6 @@ export RAY_USAGE_STATS_ENABLED=0
 
 # Workers of a node read these from the node, not from the driver (raysearch/cluster/joining.py).
 export RAY_TRAIN_HEALTH_CHECK_INTERVAL_S=0.5
-export RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S=1
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 
 # How long a node that is told to end waits for its workers, below the 30 s that Kubernetes gives.

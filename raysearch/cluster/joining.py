@@ -22,7 +22,6 @@ from raysearch.records.terminal.text import make_console
 # Before Ray is first used: no pictures of its own, quick reports, and our own Ctrl-C.
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

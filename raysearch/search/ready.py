@@ -26,20 +26,22 @@ class NotReady(Exception):
 
 
 @contextmanager
-def preparing(run: Path) -> Iterator[None]:
+def preparing(run: Path, stored: bool = True) -> Iterator[None]:
     """Tell what goes wrong while a node is made ready from what is wrong with a configuration.
 
     Args:
         run: its folder; a machine that sees the search's own has what the search has checked.
+        stored: whether what is missing there is taken from storage.
 
     Raises:
-        NotReady: a file, the network or storage failed, or elsewhere than on such a machine the
-            data or the weights are not there.
+        NotReady: storage or the network failed, or elsewhere than on such a machine a file, the
+            data or the weights did.
     """
     try:
         yield
     except (OSError, RaysearchError) as error:
-        checked = isinstance(error, RaysearchError) and (run / INFO).is_file()
+        fetched = stored and not isinstance(error, RaysearchError)
+        checked = (run / INFO).is_file() and not fetched
         if checked or disk_full(error):
             raise
         told = redacted(f"{socket.gethostname()}: {first_line(error)}")

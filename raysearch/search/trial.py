@@ -241,7 +241,7 @@ def _train(
         at_hand(*mine) as uploading,
         usage_on(device, gpus, world) as usage,
     ):
-        with preparing(context.run):
+        with preparing(context.run, context.storage is not None):
             spec, data = fetch(study.network_spec(recipe), context.weights), open_here(context)
         training = Training(
             recipe,

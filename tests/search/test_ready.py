@@ -54,6 +54,8 @@ def test_where_the_search_runs_wrong_data_are_wrong_and_a_full_disk_is_full(
 ) -> None:
     with pytest.raises(DataError), preparing(run.path):
         raise DataError("other images")
+    with pytest.raises(PermissionError), preparing(run.path, stored=False):
+        raise PermissionError("the cache")
     with pytest.raises(OSError, match="No space left"), preparing(tmp_path):
         raise OSError(28, "No space left on device")
 
