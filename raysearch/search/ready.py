@@ -31,18 +31,17 @@ def preparing(run: Path, stored: bool = True) -> Iterator[None]:
 
     Args:
         run: its folder; a machine that sees the search's own has what the search has checked.
-        stored: whether what is missing there is taken from storage.
+        stored: whether nodes take what they lack from storage; else they are said to share files.
 
     Raises:
-        NotReady: storage or the network failed, or elsewhere than on such a machine a file, the
-            data or the weights did.
+        NotReady: storage, the network or a file failed, or elsewhere than on such a machine the
+            data or the weights are not there.
     """
     try:
         yield
     except (OSError, RaysearchError) as error:
-        fetched = stored and not isinstance(error, RaysearchError)
-        checked = (run / INFO).is_file() and not fetched
-        if checked or disk_full(error):
+        checked = isinstance(error, RaysearchError) and (run / INFO).is_file()
+        if checked or not stored or disk_full(error):
             raise
         told = redacted(f"{socket.gethostname()}: {first_line(error)}")
         log.warning("%s; the trial is handed out again", told)
