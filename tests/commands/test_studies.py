@@ -64,7 +64,7 @@ class Place:
     def __init__(self, workplace: Workplace) -> None:
         self.workplace, self.path = workplace, workplace.path
 
-    def tune(self, study: str, *arguments: str, trials: int = 3) -> Path:
+    def tune(self, study: str, *arguments: str, trials: int = 2) -> Path:
         small = json.dumps(SMALL[study])
         changes = [f"sample={small}", "resources.cache=cache", *TECHNIQUES[study]]
         sets = [part for change in changes for part in ("--set", change)]
@@ -136,7 +136,7 @@ def test_food101_then_from_its_weights_with_a_teacher(place: Place) -> None:
 
     name = board["architecture"].iloc[0]
     sources = ("--init-from", str(first), "--teacher", str(first))
-    second = place.tune("food101", *sources, "--set", f"fixed.architecture={name}", trials=2)
+    second = place.tune("food101", *sources, "--set", f"fixed.architecture={name}")
     study = load_study(str(second / "study.yaml"))
     assert study.init_from[name] == best
     assert study.teachers == [best]

@@ -46,6 +46,7 @@ def test_a_search_ends_with_a_leaderboard_and_records(workplace: Workplace) -> N
     assert "next" in output
 
 
+@pytest.mark.slow
 def test_the_best_trial_trains_again_to_the_same_numbers(workplace: Workplace) -> None:
     workplace.tune("--trials", "2")
     best = workplace.summary()["best"]
@@ -94,6 +95,7 @@ def test_two_workers_a_trial_measure_as_one_and_are_freed_when_stopped(
     assert ray.available_resources()["CPU"] == 2
 
 
+@pytest.mark.slow
 def test_a_failure_under_train_is_recorded_with_its_traceback(workplace: Workplace) -> None:
     start = [{"architecture": "wide", "loss": "1e39*cross_entropy"}]
     workplace.write_study(start=start, budget={"trials": 1, "epochs": 2})
@@ -166,6 +168,7 @@ def test_a_search_whose_trials_all_fail_stops_early(workplace: Workplace) -> Non
     assert workplace.summary()["trials"]["failed"] >= 6
 
 
+@pytest.mark.slow
 def test_another_search_gives_the_start(workplace: Workplace, change: Callable[..., None]) -> None:
     change(space={"loss": ["focal", "cross_entropy + 0.5*dice"]})
     workplace.tune("--trials", "2", "--epochs", "2")

@@ -15,10 +15,11 @@ START_UP = 12.0  # seconds in which a kill may find a session that has not train
 
 
 @pytest.mark.fault("driver killed")
-def test_a_driver_killed_twice_loses_nothing(
+def test_a_driver_that_is_killed_loses_nothing(
     tmp_path: Path, repetitions: Callable[[int, str], None]
 ) -> None:
-    _let_it_die(Search(tmp_path), 2, repetitions)
+    budget = {"trials": 3, "epochs": 6, "first_rung": 1.0}
+    _let_it_die(Search(tmp_path, budget=budget), 1, repetitions, trials=3, epochs=6)
 
 
 @pytest.mark.slow
@@ -34,8 +35,8 @@ def _let_it_die(
     search: Search,
     kills: int,
     repetitions: Callable[[int, str], None],
-    trials: int = 4,
-    epochs: int = 6,
+    trials: int,
+    epochs: int,
 ) -> None:
     moments = random.Random(SEED)
     process, most = search.start(), 0
