@@ -74,14 +74,17 @@ def _told_to_go(
 
 @pytest.mark.slow
 @pytest.mark.fault("preemption")
+@pytest.mark.parametrize("launcher", ["train", "inline"])
 def test_a_node_that_is_about_to_go_is_left_in_order(
-    tmp_path: Path, repetitions: Callable[[int, str], None]
+    tmp_path: Path, repetitions: Callable[[int, str], None], launcher: str
 ) -> None:
     search = Search(tmp_path, **SLOW, resources={"max_concurrent_trials": 2})
     with Cluster() as cluster:
         node = cluster.add("127.0.0.2")
         cluster.add("127.0.0.3")
-        process = search.start("--address", cluster.address, env=cluster.token)
+        process = search.start(
+            "--launcher", launcher, "--address", cluster.address, env=cluster.token
+        )
         with Checkpointed(search) as seen:
             _begun(search, process)
             cluster.add("127.0.0.4")
@@ -98,7 +101,7 @@ def test_a_node_that_is_about_to_go_is_left_in_order(
     assert not seen.again
     assert _failures(search) == []
     assert not found["groups"]
-    repetitions(1, f"node drained: a checkpoint within {took:.1f} s of the notice")
+    repetitions(1, f"{launcher}, node drained: a checkpoint within {took:.1f} s of the notice")
 
 
 def _begun(search: Search, process: subprocess.Popen[str]) -> None:
