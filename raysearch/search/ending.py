@@ -99,7 +99,7 @@ class Events(Callback):
     """Writes what Tune reports into the book, and tells Optuna how each trial ended.
 
     Args:
-        hand_out_again: takes back the number of a trial that was lost.
+        hand_out_again: takes back the number of a trial that was lost, and whether memory was.
         forget: has the searcher forget Tune's id of one that Tune itself says nothing of.
     """
 
@@ -109,7 +109,7 @@ class Events(Callback):
         asha: AshaByArchitecture,
         ending: Ending,
         tell: Callable[[int, str, dict[int, float]], None],
-        hand_out_again: Callable[[int], None],
+        hand_out_again: Callable[[int, bool], None],
         forget: Callable[[str], None],
         sweep: Callable[[], None] | None = None,
     ) -> None:
@@ -177,7 +177,7 @@ class Events(Callback):
             write_text(folder / ERROR, redacted(told))
             self._end(number, "failed", reason)
         else:
-            self.hand_out_again(number)
+            self.hand_out_again(number, reason == MEMORY)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self.sweep:

@@ -73,6 +73,7 @@ class OptunaSearcher(Searcher):
         self.study, self.journal, self.seed, self.book = study, journal, seed, book
         self.starts, self.given, self.stopping = study.start_values(), given, stopping
         self.out: dict[str, int] = {}
+        self.suspects: set[int] = set()
         self.broken_off = [
             trial.number
             for trial in journal.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -84,9 +85,10 @@ class OptunaSearcher(Searcher):
 
         There is none for now (None) where one that is out may yet have to be handed out again.
         """
-        if self.stopping() or not (self.broken_off or self._more()):
+        waiting = self._waiting()
+        if self.stopping() or not (waiting or self._more()):
             return None if self.out else Searcher.FINISHED
-        trial = self._next()
+        trial = self._next(waiting)
         try:
             recipe = self.given[trial.number] if self.given else self._sampled(trial)
         except ConfigError:
@@ -110,15 +112,28 @@ class OptunaSearcher(Searcher):
         most = self.study.budget.trials
         return most is None or len(self.book.records) < most
 
-    def _next(self) -> optuna.Trial:
-        if not self.broken_off:
+    def _waiting(self) -> list[int]:
+        """Trials to hand out again now: of the suspects one at a time."""
+        held = self.suspects if self.suspects.intersection(self.out.values()) else set()
+        return [number for number in self.broken_off if number not in held]
+
+    def _next(self, waiting: Sequence[int]) -> optuna.Trial:
+        if not waiting:
             return self.journal.ask()
-        frozen: FrozenTrial = self.journal.get_trials(deepcopy=False)[self.broken_off.pop(0)]
+        self.broken_off.remove(waiting[0])
+        frozen: FrozenTrial = self.journal.get_trials(deepcopy=False)[waiting[0]]
         return optuna.Trial(self.journal, frozen._trial_id)
 
-    def hand_out_again(self, number: int) -> None:
-        """Take back a trial whose processes were lost; it is suggested before anything new."""
+    def hand_out_again(self, number: int, suspect: bool = False) -> None:
+        """Take back a trial whose processes were lost; it is suggested before anything new.
+
+        Args:
+            suspect: it may be the one that has exhausted a node's memory. Others are killed with
+                that one, and it can be told from them when they do not train at the same time.
+        """
         self.broken_off.append(number)
+        if suspect:
+            self.suspects.add(number)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -24,9 +24,12 @@ class Told:
         self.forgotten: list[str] = []
         asha: Any = SimpleNamespace(stopped=set())
         self.events = Events(
-            self.book, asha, self.ending, self._tell, self.again.append, self.forgotten.append
+            self.book, asha, self.ending, self._tell, self._again, self.forgotten.append
         )
         self.trials = [self._begun(number) for number in range(trials)]
+
+    def _again(self, number: int, suspect: bool) -> None:
+        self.again.append(number)
 
     def _tell(self, number: int, state: str, values: Any) -> None:
         self.optuna[number] = state

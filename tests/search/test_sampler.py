@@ -48,6 +48,22 @@ def test_trials_that_have_ended_do_not_come_again(run: RunFolder) -> None:
     assert searcher(run, study).suggest("b")["number"] == 1
 
 
+def test_trials_that_may_have_exhausted_memory_do_not_train_at_the_same_time(
+    run: RunFolder,
+) -> None:
+    given = searcher(run, small_study(budget={"trials": 4, "epochs": 2}))
+    for trial in "abc":
+        given.suggest(trial)
+    for trial, number in (("a", 0), ("b", 1)):
+        given.on_trial_complete(trial, error=True)
+        given.hand_out_again(number, suspect=True)
+    assert given.suggest("d")["number"] == 0
+    assert given.suggest("e")["number"] == 3  # Those that are above suspicion go on beside it.
+    assert given.suggest("f") is None
+    given.on_trial_complete("d")
+    assert given.suggest("f")["number"] == 1
+
+
 def test_states_are_told_as_states_and_never_as_scores(tmp_path: Path) -> None:
     study = small_study()
     journal = open_journal(tmp_path / "journal", study, 0)
