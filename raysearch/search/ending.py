@@ -19,7 +19,7 @@ from raysearch.redaction import redacted
 from raysearch.search import leaving
 from raysearch.search.book import Book
 from raysearch.search.failures import disk_full
-from raysearch.search.losses import Losses, reason_of
+from raysearch.search.losses import MEMORY, Losses, reason_of
 from raysearch.search.schedule import AshaByArchitecture
 from raysearch.training.checkpoint import newest
 
