@@ -96,9 +96,10 @@ class Node:
         return found
 
     def lose(self) -> None:
-        """SIGKILL its raylet: what runs below it goes with it."""
+        """SIGKILL its raylet: what runs below it goes with it. A drained one may have ended itself."""
         relatives = [p for p in family(self.root) if not title(p).endswith("Agent")]
-        self.part("raylet").kill()
+        for raylet in [p for p in relatives if p.name() == "raylet"]:
+            raylet.kill()
         wait_for(lambda: not any(map(lives, relatives)), 60, "processes outlive their raylet")
         self.process.wait()
 
