@@ -65,7 +65,7 @@ def test_a_pickle_as_encoder_weights(tmp_path: Path, payload: Payload, ending: s
 
 def test_a_pickle_as_the_journal(tmp_path: Path, payload: Payload) -> None:
     path = tmp_path / "optuna.journal"
-    path.write_bytes(pickle.dumps(payload))
+    path.write_bytes(pickle.dumps(payload) + b"\n")  # A line that is not whole is passed over.
     with pytest.raises((RaysearchError, ValueError)):
         load_journal(path)
     assert not payload.ran

@@ -241,7 +241,7 @@ def test_mixed_batches_are_judged_by_their_larger_part(animals: Data, tmp_path: 
 def test_a_target_that_is_met_ends_the_search(stop: bool) -> None:
     study = full("unity").model_copy(update={"budget": Budget(trials=1, stop_at_goal=stop)})
     book: Any = SimpleNamespace(
-        study=study, records={}, only_failures=0, epoch=lambda number, result: None
+        study=study, records={}, only_failures=0, taken="", epoch=lambda number, result: None
     )
     ending = Ending(book, seconds=None, slots=1)
     nothing: Any = None
