@@ -148,6 +148,7 @@ class Host:
     def remove(self) -> None:
         self.kill()
         run("ip", "netns", "del", self.name, check=False)
+        run("ip", "link", "del", f"{self.name}o", check=False)  # The kernel may take its time.
 
 
 @contextmanager
