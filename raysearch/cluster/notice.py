@@ -13,13 +13,17 @@ _idle.set()
 
 
 def on_worker_start() -> None:
-    """Make SIGTERM wait for the training of this process; Ray runs this as each worker starts.
+    """Make SIGTERM wait for the training of this process, and tell it which Ray it belongs to; Ray
+    runs this as each worker starts.
 
     Ray's own handler ends the process at once. It is installed after this, by a function that can
     be had only here, and runs in the main thread while a trial trains in another one.
     """
     import ray._private.utils as utils
+    from ray._private.worker import global_worker
 
+    # Ray Train's own actors look for "the" Ray of a machine, and give up where there are several.
+    os.environ.setdefault("RAY_ADDRESS", global_worker.gcs_client.address)
     install = utils.set_sigterm_handler
 
     def patient(handler: Callable[[int, Any], None]) -> None:

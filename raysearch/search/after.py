@@ -12,7 +12,7 @@ from raysearch.inference.probabilities import candidates
 from raysearch.records.evaluation import evaluate_run
 from raysearch.records.repeat import Repeated, difference
 from raysearch.records.run_folder import RunFolder
-from raysearch.records.terminal import make_console, show_next, show_results
+from raysearch.records.terminal import make_console, resuming, show_next, show_results
 from raysearch.records.terminal.evaluated import show_evaluation
 from raysearch.search.ending import ALL_FAILED, INTERRUPTED
 from raysearch.search.job import Job
@@ -35,7 +35,7 @@ def report(console: Console, run: RunFolder, study: Study, cause: str | None) ->
     show_results(console, run, study)
     if cause == INTERRUPTED:
         show_next(console, run, study)
-        console.print("[yellow]interrupted[/]; finish the search with the --resume above")
+        console.print(f"\n[yellow]interrupted[/]; finish the search with {resuming(run, study)}")
         return EXIT_INTERRUPTED
     return 0
 

@@ -1,6 +1,7 @@
 """When a search ends, and how Tune's events reach the book."""
 
 import math
+import os
 import signal
 import threading
 import time
@@ -25,6 +26,7 @@ from raysearch.training.checkpoint import newest
 
 FAILURES = 3
 GRACE = 4.0  # Seconds in which trials that are asked to leave write a checkpoint.
+HEARD = b"\nfinishing the running epochs; Ctrl-C again ends now\n"
 INTERRUPTED, ALL_FAILED = "interrupted", "every trial failed"
 TARGET, DISK_FULL, TAKEN = "target reached", "disk full", "taken over"
 
@@ -238,6 +240,7 @@ def signals(ending: Ending) -> Iterator[None]:
 
     def interrupt(signum: int, frame: Any) -> None:
         ending.interrupt()
+        os.write(2, HEARD)  # Whoever was interrupted may be printing.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def leave(signum: int, frame: Any) -> None:

@@ -1,9 +1,11 @@
 """Slots stay whole: a worker is used again however long the trial before takes to leave it."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 
@@ -26,3 +28,9 @@ def test_a_trial_that_leaves_slowly_costs_no_slot(services: str, tmp_path: Path)
     ).fit()
     assert results.num_errors == 0
     assert [result.metrics["epoch"] for result in results if result.metrics] == [1, 1]
+
+
+def test_workers_know_their_own_ray_among_several(services: str) -> None:
+    """Ray Train's cleaner of stopped trials asks for "the" Ray of a machine."""
+    asked = ray.remote(lambda: os.environ["RAY_ADDRESS"]).options(num_cpus=0)
+    assert ray.get(asked.remote()) == ray.get_runtime_context().gcs_address

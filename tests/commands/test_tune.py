@@ -138,7 +138,8 @@ def test_ctrl_c_leaves_a_search_that_resumes(
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 130, workplace.output
-    assert "--resume" in workplace.output
+    assert "finishing the running epochs" in workplace.output
+    assert workplace.output.strip().endswith(f"--resume tiny/{workplace.latest.resolve().name}")
     assert "Traceback" not in workplace.output
     workplace.tune("--resume")
     assert sorted(workplace.leaderboard().trial) == [0, 1, 2]

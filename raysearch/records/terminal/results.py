@@ -293,12 +293,23 @@ def python() -> str:
     return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else "python"
 
 
+def _output(run: RunFolder) -> str:
+    default = run.output == Path("results").absolute()
+    return "" if default else f" --output {shlex.quote(_nearest(run.output))}"
+
+
+def resuming(run: RunFolder, study: Study) -> str:
+    """The command that finishes a search, as it is typed from here."""
+    named = shlex.quote(run.info.get("named", study.name))
+    return f"{python()} -m raysearch.tune {named} --resume {run.name}{_output(run)}"
+
+
 def show_next(console: Console, run: RunFolder, study: Study) -> None:
     """Print the commands that may come next; none where no trial has begun."""
     if not run.numbers():
         return
     default, info = run.output == Path("results").absolute(), run.info
-    output = "" if default else f" --output {shlex.quote(_nearest(run.output))}"
+    output = _output(run)
     results = output.replace("--output", "--results")
     named = shlex.quote(info.get("named", study.name))
     seed = f" --seed {info['seed']}" if info.get("seed") else ""
