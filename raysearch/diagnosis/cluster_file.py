@@ -1,7 +1,6 @@
 """What `ray up` would stumble over, seen on the machine that it is typed on."""
 
 import importlib.util
-import os
 import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ def check_file(path: Path) -> list[Result]:
     if provider.get("type") == "aws":
         results.append(aws_credentials())
     hosts = [provider.get("head_ip"), *(provider.get("worker_ips") or [])]
-    return [*results, *(ssh_host(host) for host in hosts if host)]
+    return [*results, *(ssh_host(host) for host in hosts if host and TO_CHANGE not in host)]
 
 
 def started_from_here(path: Path) -> bool:
@@ -123,6 +122,6 @@ def ssh_host(host: str, port: int = SSH_PORT) -> Result:
         with socket.create_connection((host, port), SSH_SECONDS):
             return Result("ssh", host, f"port {port} answers")
     except OSError as error:
-        text = f"port {port}: {os.strerror(error.errno) if error.errno else error}"
+        text = f"port {port}: {error.strerror or error}"
         repair = "switch the host on, start its sshd, or correct provider.head_ip and worker_ips"
         return Result("ssh", host, text, "failed", repair)
