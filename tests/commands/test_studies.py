@@ -90,6 +90,7 @@ def history(run: Path, number: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_unity(place: Place) -> None:
     run = place.tune("unity")
     board = pd.read_csv(run / "leaderboard.csv")
@@ -104,6 +105,7 @@ def test_unity(place: Place) -> None:
     assert "accuracy_gap" in history(run, 0)[0]
 
 
+@pytest.mark.slow
 def test_marine_debris_and_a_test_on_other_patches(place: Place) -> None:
     other = generate("marine_debris", place.path / "other", seed=9, sizes=SMALL["marine_debris"])
     run = place.tune("marine_debris", "--test-data", str(other))

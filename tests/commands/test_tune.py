@@ -263,6 +263,7 @@ def test_an_unknown_study_is_answered_with_the_nearest(workplace: Workplace) -> 
     assert "Did you mean 'animals'?" in workplace.tune(study="animal", code=2)
 
 
+@pytest.mark.slow
 def test_a_recorded_trial_is_repeated_to_the_same_figures(workplace: Workplace) -> None:
     workplace.tune("--trials", "1", "--epochs", "2", "--seed", "5")
     searched = workplace.latest.resolve()

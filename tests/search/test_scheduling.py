@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 CASES = {"1,1": 8, "4,1": 2}  # Workers and GPUs of each, and how many such trials fit.
