@@ -250,6 +250,11 @@ def write_bundle(run: Path, folder: Path) -> None:
     shutil.copyfile(run / STUDY, folder / STUDY)
 
 
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder is what `write_bundle` writes, and not a search, which may name others'."""
+    return (folder / ENSEMBLE).is_file() and not (folder / RUN).exists()
+
+
 def _read_ensemble(run: Path) -> dict[str, Any]:
     try:
         told: dict[str, Any] = json.loads((run / ENSEMBLE).read_text(encoding="utf-8"))

@@ -42,7 +42,7 @@ from raysearch.data import rasters
 from raysearch.data.batch import as_tensor
 from raysearch.errors import DataError, RunError
 from raysearch.inference.files import NewImage, Picture, data_of, read_picture
-from raysearch.inference.models import RUN, load_model
+from raysearch.inference.models import is_bundle, load_model
 from raysearch.inference.tiling import segment
 from raysearch.training.device import find_device
 
@@ -53,7 +53,7 @@ SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # Set by MLflow's scoring server.
 
 def _load_pyfunc(path: str) -> "ImageModel":
     """Load what `raysearch.inference.models.write_bundle` has written; MLflow calls this."""
-    if (Path(path) / RUN).exists():
+    if not is_bundle(Path(path)):
         raise RunError(f"{path}: is no model that raysearch has registered")
     return ImageModel(Path(path))
 

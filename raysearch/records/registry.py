@@ -16,7 +16,7 @@ from raysearch.config import Objective
 from raysearch.data.splits import read_splits
 from raysearch.errors import RaysearchError, RunError
 from raysearch.inference.choose import MODEL
-from raysearch.inference.models import ENSEMBLE, RUN, write_bundle
+from raysearch.inference.models import ENSEMBLE, is_bundle, write_bundle
 from raysearch.records import pyfunc
 from raysearch.records.files import read_json
 from raysearch.records.gallery import ENSEMBLE_FOLDER
@@ -334,6 +334,6 @@ def _fetched(client: Any, named: Mapping[str, str | None], results: Path, tracki
 
 def _checked(model: Path) -> Path:
     bundle = model / "data" / BUNDLE
-    if not (bundle / ENSEMBLE).is_file() or (bundle / RUN).exists():
+    if not is_bundle(bundle):
         raise RunError(f"{model}: is no model that raysearch has registered")
     return bundle

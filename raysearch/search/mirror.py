@@ -235,15 +235,16 @@ def find_in_storage(uri: str, name: str, output: Path) -> RunFolder:
     study, _, run = name.partition("/")
     try:
         # The names of runs begin with their time; what has no description is none.
-        found = sorted((storage / study).folders(), reverse=True)
-        there = [one for one in found if (storage / study / one).has(INFO)]
+        newest_first = sorted((storage / study).folders(), reverse=True)
+        there = (one for one in newest_first if (storage / study / one).has(INFO))
+        found = next((one for one in there if run in ("", one)), "")
     except OSError as error:
         raise RunError(f"{storage}: cannot be read ({reason(error)}); try again") from error
-    if not there or (run and run not in there):
-        hint = f" It holds {', '.join(there)}." if there else ""
+    if not found:
+        hint = f" It holds {', '.join(newest_first)}." if newest_first else ""
         raise RunError(f"{storage}: holds no search {name}.{hint} Correct --storage or --resume")
-    path = output.absolute() / study / (run or there[0])
-    return RunFolder(path) if path.exists() else pull_run(str(storage / study / path.name), output)
+    path = output.absolute() / study / found
+    return RunFolder(path) if path.exists() else pull_run(str(storage / study / found), output)
 
 
 def pull_run(uri: str, output: Path) -> RunFolder:

@@ -502,44 +502,43 @@ def _bytes(folder: Path) -> int:
 
 
 class TestRetention:
-    def test_checkpoints_in_storage_follow_those_here(
-        self, run: RunFolder, shelf: Shelf, tmp_path: Path
-    ) -> None:
-        study = small_study()
+    @pytest.fixture
+    def retention(self, run: RunFolder, shelf: Shelf) -> Iterator[Retention]:
+        """Of a search that has begun its first trial, with a copy on the shelf."""
         mirror = Mirror(run, shelf, Claim(shelf))
         retention = Retention(mirror)
-        retention.search_started(run, study)
+        retention.search_started(run, small_study())
         run.begin_trial(0, Recipe(architecture="unet"))
+        yield retention
+        mirror.background.close(60)
+        mirror.claim.release()
+
+    def test_checkpoints_in_storage_follow_those_here(
+        self, run: RunFolder, shelf: Shelf, retention: Retention, tmp_path: Path
+    ) -> None:
         node = tmp_path / "node"
         train(node, 1, best=True)
         train(node, 2)
         Upload(node, shelf / "trials/0000")()
         append_epoch(run.trial_folder(0), read_history(node)[0])
-        retention.trial_ended(run.end_trial(0, "completed", "max epochs", study.objective))
+        retention.trial_ended(run.end_trial(0, "completed", "max epochs", small_study().objective))
         retention.close()
         assert checkpoints(shelf.files()) == {
             "trials/0000/best/epoch-0001", "trials/0000/final/epoch-0002",
         }  # fmt: skip
         here = {path.name for path in run.trial_folder(0).glob("*/epoch-*")}
         assert here == {"epoch-0001", "epoch-0002"}
-        mirror.background.close(60)
-        mirror.claim.release()
 
     def test_a_best_epoch_that_its_node_has_yet_to_bring_is_taken_later(
-        self, run: RunFolder, shelf: Shelf, tmp_path: Path
+        self, run: RunFolder, shelf: Shelf, retention: Retention, tmp_path: Path
     ) -> None:
-        study = small_study()
-        mirror = Mirror(run, shelf, Claim(shelf))
-        retention = Retention(mirror)
-        retention.search_started(run, study)
-        run.begin_trial(0, Recipe(architecture="unet"))
         node = tmp_path / "node"
         train(node, 1, best=True)
         Upload(node, shelf / "trials/0000")()
         for epoch in (1, 2):
             metrics = {"epoch": epoch, "miou": 0.1 * epoch, "best": 0.1 * epoch}
             append_epoch(run.trial_folder(0), {**metrics, "best_epoch": epoch})
-        retention.trial_ended(run.end_trial(0, "completed", "max epochs", study.objective))
+        retention.trial_ended(run.end_trial(0, "completed", "max epochs", small_study().objective))
         retention.pool.submit(lambda: None).result(60)
         assert not retention.settled
         train(node, 2, best=True)
@@ -547,8 +546,6 @@ class TestRetention:
         retention.close()
         assert retention.settled == {0: True}
         assert (run.trial_folder(0) / "best/epoch-0002").is_dir()
-        mirror.background.close(60)
-        mirror.claim.release()
 
     def test_the_worst_trials_go_when_the_disk_budget_is_spent(self, run: RunFolder) -> None:
         run.begin_trial(3, Recipe(architecture="unet"))

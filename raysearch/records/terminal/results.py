@@ -294,33 +294,30 @@ def python() -> str:
 
 
 def _output(run: RunFolder) -> str:
+    """The option that names the output folder; none where it is the usual one."""
     default = run.output == Path("results").absolute()
     return "" if default else f" --output {shlex.quote(_nearest(run.output))}"
 
 
-def resuming(run: RunFolder, study: Study) -> str:
-    """The command that finishes a search, as it is typed from here."""
+def resuming(run: RunFolder, study: Study, more: str = "") -> str:
+    """The command that finishes a search, or with more options extends it, as typed from here."""
     named = shlex.quote(run.info.get("named", study.name))
-    return f"{python()} -m raysearch.tune {named} --resume {run.name}{_output(run)}"
+    return f"{python()} -m raysearch.tune {named} --resume {run.name}{more}{_output(run)}"
 
 
 def show_next(console: Console, run: RunFolder, study: Study) -> None:
     """Print the commands that may come next; none where no trial has begun."""
     if not run.numbers():
         return
-    default, info = run.output == Path("results").absolute(), run.info
-    output = _output(run)
+    info, output = run.info, _output(run)
     results = output.replace("--output", "--results")
-    named = shlex.quote(info.get("named", study.name))
     seed = f" --seed {info['seed']}" if info.get("seed") else ""
-    tune = f"{python()} -m raysearch.tune"
-    again = f"{tune} {shlex.quote(_nearest(run.best_file))}{seed}{output}"
+    best = shlex.quote(_nearest(run.best_file))
+    again = f"{python()} -m raysearch.tune {best}{seed}{output}"
     commands = {
-        "make ui": "every trial in MLflow" if default else "",
+        "make ui": "" if output else "every trial in MLflow",
         f"{python()} -m raysearch.runs show {run.name}{output}": "this page again",
-        f"{tune} {named} --resume {run.name} --trials +20{output}": (
-            "search on" if study.space else ""
-        ),
+        resuming(run, study, " --trials +20"): "search on" if study.space else "",
         again: "train the best trial again" if run.best_file.is_file() else "",
         f"{python()} -m raysearch.evaluate {run.name}{output}": (
             "measure the best trial on the test split" if _may_test(run) else ""
