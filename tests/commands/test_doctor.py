@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from raysearch import doctor
+from raysearch.diagnosis.cluster_file import ssh_host
 from raysearch.records.terminal.diagnosed import show_diagnosis
 from raysearch.records.terminal.text import make_console
 from tests.faults.nodes import Cluster
@@ -75,6 +77,18 @@ def test_a_cluster_that_cannot_start_fails(alone: Path, capsys: pytest.CaptureFi
     told = capsys.readouterr().out
     assert "ssh key, this machine: `ssh-keygen" in told
     assert all(result["repair"] for result in found["results"] if result["verdict"] != "ok")
+
+
+def test_a_host_without_an_ssh_server_is_told() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        found = ssh_host("127.0.0.1", port)
+        server.listen()
+        answers = ssh_host("127.0.0.1", port)
+    assert (found.verdict, answers.verdict) == ("failed", "ok")
+    assert f"port {port}: Connection refused" in found.found
+    assert "start its sshd" in found.repair
 
 
 @pytest.mark.parametrize("name", ["kuberay.yaml", "kuberay_volume.yaml"])

@@ -96,7 +96,7 @@ class Node:
         return found
 
     def lose(self) -> None:
-        """SIGKILL its raylet, and all below it goes; a drained one may have ended by itself."""
+        """SIGKILL its raylet, and all below it goes."""
         relatives = [p for p in family(self.root) if not title(p).endswith("Agent")]
         for raylet in [p for p in relatives if p.name() == "raylet"]:
             raylet.kill()
