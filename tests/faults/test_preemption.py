@@ -94,7 +94,7 @@ def test_a_node_that_is_about_to_go_is_left_in_order(
             _written(search, told, 1)
             took = time.time() - noticed
             time.sleep(max(0.0, GRACE - took))
-            node.end()  # The whole machine: a drained raylet ends by itself, and its log monitor stays.
+            node.end()  # The machine goes; of a drained node Ray leaves `ray start` behind.
             assert process.wait(timeout=400) == 0, search.output
         found = cluster.look(trials=0)
     assert_whole(search, trials=2, epochs=EPOCHS)
