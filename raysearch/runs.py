@@ -89,7 +89,7 @@ def _row(run: RunFolder) -> list[str]:
     started, kind = run.info["started"], run.info.get("again", {}).get("kind")
     if kind == REFIT:
         value = "-"  # Measured on images that were trained on.
-    trials = states_text(count_states(found.trials))
+    trials = states_text(count_states(found.trials), live=found.state == "running")
     return [
         escape(study.name),
         run.path.name,
@@ -126,7 +126,7 @@ def show(console: Console, output: str, name: str, without: Sequence[str] = ()) 
         if class_ not in study.data.classes:
             known = closest(class_, study.data.classes)
             raise RunError(f"--without {class_}: no such class. {known}")
-    show_results(console, run, study, without)
+    show_results(console, run, study, without, live=found.owner is not None)
     show_next(console, run, study)
     if found.owner is not None:
         console.print(f"\n[cyan]running[/]: {escape(str(found.owner))}")

@@ -52,9 +52,9 @@ def parser() -> argparse.ArgumentParser:
     alone = "leave the end of the search to the best trial alone, and the test split closed"
     add("--no-ensemble", action="store_true", help=alone)
     add("--test-data", type=Path, metavar="DIR", help="measure the best trial on this set after")
+    add("--dry-run", action="store_true", help="check all input and print the plan")
     what = p.add_mutually_exclusive_group()
     add = what.add_argument
-    add("--dry-run", action="store_true", help="check all input and print the plan")
     finish = "finish an interrupted search, or extend a finished one (default: the latest)"
     add("--resume", nargs="?", const="", metavar="RUN", help=finish)
     add("--one", nargs="*", metavar="KEY=VALUE", help="train a single configuration")
@@ -127,7 +127,7 @@ def _resume(options: argparse.Namespace, command: str) -> int:
         test_data=options.test_data,
         ensemble=not options.no_ensemble,
     )
-    return session.resume(run, study, job)
+    return session.resume(run, study, job, dry_run=options.dry_run)
 
 
 def _repeat(options: argparse.Namespace, command: str) -> int:
@@ -164,7 +164,7 @@ def _repeat(options: argparse.Namespace, command: str) -> int:
         test_data=options.test_data,
         repeats=again,
     )
-    return session.begin(job)
+    return session.plan(job) if options.dry_run else session.begin(job)
 
 
 def _found(options: argparse.Namespace) -> RunFolder:

@@ -4,6 +4,7 @@ from raysearch.cluster.every_node import Member, members, on_every_node
 from raysearch.cluster.joining import (
     SETTINGS,
     available_cpus,
+    find_address,
     join,
     joined,
     suited_profile,
@@ -16,6 +17,7 @@ __all__ = [
     "Member",
     "Slots",
     "available_cpus",
+    "find_address",
     "has_gpus",
     "join",
     "joined",

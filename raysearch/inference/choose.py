@@ -170,8 +170,9 @@ class _Chooser:
                     f"{name}: average": replace(several, weights=equal),
                     f"{name}: by score": replace(several, weights=self._by_score(several)),
                     f"{name}: confidence": replace(several, vote="confidence"),
-                    f"{name}: majority": replace(several, vote="majority"),
                 }
+                if max(several.weights) < 0.5:  # Else one member outvotes all others.
+                    models[f"{name}: majority"] = replace(several, vote="majority")
         source = Stored(self.of_place, self.data, SPLIT, self._step())
         values = self._compare("members", models, source)
         best_name = self._best({k: v for k, v in values.items() if k != SINGLE})

@@ -1,6 +1,6 @@
 """What a command asks for, and that made ready: its input checked, its cluster joined."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,9 +14,11 @@ from raysearch.errors import ConfigError, RunError
 from raysearch.inference.evaluation import other_data
 from raysearch.records.again import Again
 from raysearch.records.evaluation import cache_folder
+from raysearch.records.leaderboard import count_states
 from raysearch.records.repeat import Repeated
 from raysearch.records.run_folder import RunFolder
 from raysearch.records.terminal import Network, Plan
+from raysearch.records.trial_record import TrialRecord
 from raysearch.search.checks import check_batches, check_data, check_networks, check_parts
 from raysearch.search.context import Context
 from raysearch.search.mirror import check_storage, shared_caches, storage_notes, storage_of
@@ -183,8 +185,8 @@ def _as_then(run: RunFolder, prepared: Prepared, splits: Splits | None = None) -
     return replace(prepared.data, splits=splits or read_splits(run.splits_file))
 
 
-def planned(ready: Ready, output: Path) -> Plan:
-    """Say what a job that is made ready will do."""
+def planned(ready: Ready, output: Path, begun: Sequence[TrialRecord] = ()) -> Plan:
+    """Say what a job that is made ready will do, beside the trials that have begun already."""
     study, slots, data = ready.study, ready.slots, ready.prepared.data
     workers = "1 worker" if slots.workers == 1 else f"{slots.workers} workers"
     gpus = f" + {slots.gpus:g} GPU" if slots.gpus else ""
@@ -205,6 +207,14 @@ def planned(ready: Ready, output: Path) -> Plan:
         per_trial=f"{workers} x {slots.cpus} CPU{gpus}",
         launcher=ready.launcher,
         device=str(find_device()),
+        cluster=_cluster_text(ready),
         output=output,
+        begun=count_states(begun),
         notes=(*ready.prepared.notes, *slots.notes, *storage_notes(study)),
     )
+
+
+def _cluster_text(ready: Ready) -> str:
+    """The cluster that was joined, and how much of it can train; "" for Ray of this command."""
+    address, nodes = cluster.find_address(ready.job.address), ready.slots.nodes
+    return f"{address}, {nodes} node{'s' * (nodes != 1)} for trials" if address else ""

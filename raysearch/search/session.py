@@ -75,11 +75,12 @@ def _repeated_text(repeated: Repeated | None) -> str | None:
     return f"{repeated.run.name}/trials/{repeated.record.number}" if repeated else None
 
 
-def resume(run: RunFolder, study: Study, job: Job) -> int:
+def resume(run: RunFolder, study: Study, job: Job, dry_run: bool = False) -> int:
     """Finish an interrupted search, or extend a finished one; return the command's exit code.
 
     Args:
         study: the run's own, with the budget changed as asked for.
+        dry_run: check all input and print the plan, and leave the run as it is.
 
     Raises:
         RunError: the data are not those that the search was started with.
@@ -89,15 +90,19 @@ def resume(run: RunFolder, study: Study, job: Job) -> int:
     job = replace(job, study=study, seed=run.info["seed"], test_data=test_data)
     by_hand = job.again is None
     job = replace(job, again=Again.read(run))
-    with run.lock(), made_ready(job) as ready, mirrored(run, ready.study) as mirror:
+    with run.lock(), made_ready(job) as ready:
         found, known = ready.prepared.data.digest, run.info["data_digest"]
         if found != known:
             raise RunError(
                 f"{ready.prepared.root}: the data have changed since {run.path} was started "
                 f"(digest {found}, not {known}); start a new search with --start-from {run.path}"
             )
-        run.write("study.yaml", to_yaml(ready.study))
-        code = _search(ready, run, mirror)
+        if dry_run:
+            show_plan(make_console(), planned(ready, run.path, run.trials()))
+            return 0
+        with mirrored(run, ready.study) as mirror:
+            run.write("study.yaml", to_yaml(ready.study))
+            code = _search(ready, run, mirror)
         if job.again and by_hand:
             later = "goes on with it" if code else "says what came of it"
             told = f"`{escape(run.info['command'])}` {later}"
@@ -126,7 +131,7 @@ def _search(ready: Ready, run: RunFolder, mirror: Mirror | None = None) -> int:
     before = sessions(run)
     seconds = max(0.0, minutes * 60 - spent(run)) if minutes is not None else None
     console = make_console()
-    show_plan(console, planned(ready, run.path))
+    show_plan(console, planned(ready, run.path, run.trials()))
     now = shared_clock(run.path)
     begun = now()
     run.describe(sessions=[*before, (begun, None)])

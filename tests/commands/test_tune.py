@@ -141,6 +141,15 @@ def test_ctrl_c_leaves_a_search_that_resumes(
     assert "finishing the running epochs" in workplace.output
     assert workplace.output.strip().endswith(f"--resume tiny/{workplace.latest.resolve().name}")
     assert "Traceback" not in workplace.output
+    results = workplace.output.partition("interrupted")[0].rpartition("trial")[2]
+    assert "unfinished" in results
+    assert "running" not in results
+    described = (workplace.latest / "run.json").read_text()
+    plan = workplace.tune("--resume", "--dry-run")
+    assert "so far" in plan
+    assert "unfinished" in plan
+    assert "start points" not in plan
+    assert (workplace.latest / "run.json").read_text() == described
     workplace.tune("--resume")
     assert sorted(workplace.leaderboard().trial) == [0, 1, 2]
 

@@ -79,6 +79,13 @@ def test_nothing_that_is_chosen_is_worse(run: RunFolder, data: Data, study: Stud
     assert len({member.folder for member in chosen.model.members}) == len(chosen.model.members)
 
 
+def test_no_majority_of_members_that_one_outvotes(run: RunFolder, data: Data, study: Study) -> None:
+    two = asked(run, data)[:2]
+    tried = choose(two, data, study.what, study.objective, Limits(), CPU).tried["members"]
+    assert any("average" in name for name in tried)
+    assert not any("majority" in name for name in tried)
+
+
 def test_views_that_cost_too_much_are_not_tried(run: RunFolder, data: Data, study: Study) -> None:
     found = [replace(one, seconds_per_image=0.01) for one in asked(run, data)]
     told = choose(found, data, study.what, study.objective, Limits(milliseconds=20.0), CPU)

@@ -60,6 +60,7 @@ def test_the_plan_says_what_will_happen(tmp_path: Path) -> None:
         per_trial="1 worker x 1 CPU",
         launcher="inline",
         device="CPU, float32",
+        cluster="10.0.0.1:6379, 3 nodes for trials",
         output=tmp_path / "results",
         notes=["no GPU found: profile quick"],
     )
@@ -71,6 +72,7 @@ def test_the_plan_says_what_will_happen(tmp_path: Path) -> None:
         "quick replacement of smp: decoder unet, encoder efficientnet-b3",
         "0.0001 to 0.01, logarithmic", "focal | focal + 0.5*dice", "4 trials, up to 6 epochs",
         "at epoch 2", "in all 8 to 24 epochs", "2 trials at once", "launcher inline",
+        "10.0.0.1:6379, 3 nodes for trials",
         "architecture unet, learning_rate 0.001, batch_size 6", str(tmp_path / "results"),
     ):  # fmt: skip
         assert said in text(console), said

@@ -18,7 +18,7 @@ from raysearch.records.report.headline import interval, model_interval, three
 from raysearch.records.report.known import Known
 from raysearch.records.style import class_colours
 from raysearch.records.terminal.results import companions
-from raysearch.records.terminal.text import duration, millions, network_text, short
+from raysearch.records.terminal.text import duration, millions, network_text, short, state_text
 from raysearch.records.trial_record import TrialRecord, epoch_seconds
 from raysearch.study import load_study
 
@@ -47,7 +47,8 @@ def leaderboard(known: Known) -> Table:
     rows = []
     for row in frame.to_dict("records"):
         note = ", one class" if row["collapsed"] else ""
-        state = f"{row['state']}{note}" + (", start point" if row["trial"] in known.starts else "")
+        state = f"{state_text(row['state'])}{note}"
+        state += ", start point" if row["trial"] in known.starts else ""
         rows.append(
             (
                 str(row["trial"]), state, row["architecture"], three(row[metric]),

@@ -1,7 +1,7 @@
 """The plan of a search, printed before anything is spent."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from raysearch.config import Choice, Dimension, Study
 from raysearch.records.goals import places
-from raysearch.records.terminal.text import facts, millions, network_text
+from raysearch.records.terminal.text import facts, millions, network_text, states_text
 
 FEW_CLASSES = 12  # More than these are not named one by one.
 
@@ -44,6 +44,8 @@ class Plan:
         slots: trials that run at once.
         per_trial: what one trial reserves, such as "1 worker x 2 CPU".
         device: as found, such as "CPU, float32".
+        cluster: the one that was joined; "" for Ray of the command's own.
+        begun: how many trials there are already, by state.
         notes: anything else to know beforehand, such as the profile that was chosen by itself.
     """
 
@@ -60,6 +62,8 @@ class Plan:
     launcher: str
     device: str
     output: Path
+    cluster: str = ""
+    begun: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
@@ -81,12 +85,18 @@ def show_plan(console: Console, plan: Plan) -> None:
     table.add_row("objective", escape(_objective_text(study)))
     table.add_row("budget", escape(_budget_text(plan)))
     table.add_row("machine", escape(_machine_text(plan)))
+    if plan.cluster:
+        table.add_row("cluster", escape(plan.cluster))
     table.add_row("results", escape(str(plan.output)))
+    begun = sum(plan.begun.values())
+    if begun:
+        table.add_row("so far", states_text(plan.begun))
     console.print(table)
     console.print()
     if study.space:
         console.print(_space_table(study))
-    _show_starts(console, study)
+    if not begun:
+        _show_starts(console, study)
 
 
 def _data_text(plan: Plan) -> str:

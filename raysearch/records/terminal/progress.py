@@ -144,7 +144,7 @@ class Progress(Listener):
     def _trials_text(self) -> str:
         counts = count_states(self.trials)
         total = f" of {self.study.budget.trials}" if self.study.budget.trials else ""
-        return f"{sum(counts.values())}{total}: {states_text(counts)}"
+        return f"{sum(counts.values())}{total}: {states_text(counts, live=True)}"
 
     def _ended_text(self, record: TrialRecord) -> str:
         style = STATE_STYLES[record.state]

@@ -27,6 +27,7 @@ from raysearch.records.terminal.text import (
     network_text,
     number,
     short,
+    state_text,
     states_text,
 )
 from raysearch.records.trial_record import TrialRecord
@@ -41,19 +42,24 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 
 def show_results(
-    console: Console, run: RunFolder, study: Study, without: Sequence[str] = ()
+    console: Console,
+    run: RunFolder,
+    study: Study,
+    without: Sequence[str] = (),
+    live: bool = False,
 ) -> None:
     """Print a search's leaderboard, importances, best value over time, and places.
 
     Args:
         without: classes that the best trial's mean over classes is also given without.
+        live: the search goes on at this moment.
     """
     records, summary = run.trials(), run.summary()
     console.rule(f"[bold]{escape(run.name)}[/]", align="left", style="dim")
     if not records:
         console.print("no trial has begun yet")
         return
-    console.print(_leaderboard(table(records, study), study, console.width))
+    console.print(_leaderboard(table(records, study), study, console.width, live))
     failed = next((r for r in records if r.state == "failed"), None)
     if failed is not None:
         console.print(f"\n[red]trial {failed.number} failed:[/] {escape(_last_line(run, failed))}")
@@ -81,7 +87,7 @@ def companions(study: Study) -> list[str]:
     return ["top5" if metric != "top5" else "top1"]
 
 
-def _leaderboard(frame: "pd.DataFrame", study: Study, width: int) -> Table:
+def _leaderboard(frame: "pd.DataFrame", study: Study, width: int, live: bool) -> Table:
     """The best trials, with as many of the searched values as a line has room for."""
     metric, beside = study.objective.metric, companions(study)
     hopes = ["expectations"] if study.objective.expected else []
@@ -95,8 +101,9 @@ def _leaderboard(frame: "pd.DataFrame", study: Study, width: int) -> Table:
         shown.add_column(heading, justify="left" if left else "right", overflow="fold")
     for row in frame.head(TOP).to_dict("records"):
         style, note = STATE_STYLES[row["state"]], ", one class" if row["collapsed"] else ""
+        state = state_text(row["state"], live)
         shown.add_row(
-            str(row["trial"]), f"[{style}]{row['state']}{note}[/]", escape(row["architecture"]),
+            str(row["trial"]), f"[{style}]{state}{note}[/]", escape(row["architecture"]),
             f"[bold]{number(row[metric])}[/]", *(number(row[key]) for key in beside),
             *(short(row[key]) for key in hopes), str(row["epochs"]),
             duration(row["seconds"]), millions(_count(row["parameters"])),

@@ -94,6 +94,12 @@ def _spec_value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def states_text(counts: Mapping[str, int]) -> str:
-    """Return the counts of states that occur, such as 5 completed, 2 pruned."""
-    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
+def states_text(counts: Mapping[str, int], live: bool = False) -> str:
+    """Return the counts of states that occur, such as 5 completed, 2 pruned; live: see below."""
+    told = (f"{count} {state_text(state, live)}" for state, count in counts.items() if count)
+    return ", ".join(told) or "none yet"
+
+
+def state_text(state: str, live: bool = False) -> str:
+    """Return a trial's state as people read it: only in a search that lives does a trial run."""
+    return "unfinished" if state == "running" and not live else state
