@@ -73,14 +73,16 @@ def _completed(search: Search) -> bool:
 
 
 def _kill_for_a_minute(process: subprocess.Popen[str], titles: list[str]) -> list[str]:
-    """Kill one process every five seconds, each kind in turn; return whom."""
+    """Kill one process every five seconds, each kind in turn where it is there; return whom."""
     chosen, began, killed = random.Random(SEED), time.monotonic(), list[str]()
     while process.poll() is None and time.monotonic() - began < MINUTE:
-        kind = titles[len(killed) % len(titles)]
-        victims = ray_processes(psutil.Process(process.pid), kind)
-        if victims:
-            chosen.choice(victims).kill()
-            killed.append(kind)
+        turn = len(killed) % len(titles)
+        for kind in (*titles[turn:], *titles[:turn]):
+            victims = ray_processes(psutil.Process(process.pid), kind)
+            if victims:
+                chosen.choice(victims).kill()
+                killed.append(kind)
+                break
         time.sleep(EVERY)
     return killed
 
