@@ -63,8 +63,9 @@ def _done(console: Console, step: Callable[[], None]) -> bool:
 
 
 def _together(run: RunFolder, console: Console, job: Job) -> None:
-    if candidates(run.path):
-        console.print()
+    found = candidates(run.path)
+    if found:
+        console.print(f"\n[bold]making the ensemble[/] [dim]from {len(found)} candidates[/]")
         make_ensemble(run, console, command=job.command, address=job.address)
 
 

@@ -151,6 +151,17 @@ def test_sparse_lines_where_there_is_no_terminal(run: RunFolder) -> None:
     assert "\x1b" not in text(console)
 
 
+def test_a_resumed_trial_shows_where_it_was(run: RunFolder) -> None:
+    console = plain()
+    progress = Progress(console, slots=2, heartbeat=0)
+    resumed, other = (add_trial(run, n, 0.5, epochs=2, state="running") for n in (0, 1))
+    progress.search_started(run, fakes.study())
+    progress.trial_started(resumed)
+    progress.trial_started(other)
+    progress.epoch(1, other.history[-1])
+    assert "trial 0 unet epoch 2/6 miou 0.3161; trial 1 unet epoch 2/6" in text(console)
+
+
 def test_a_heartbeat_waits_its_time(run: RunFolder) -> None:
     console = plain()
     progress = Progress(console, slots=1, heartbeat=60)

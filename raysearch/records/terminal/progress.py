@@ -120,8 +120,12 @@ class Progress(Listener):
             for r in self.trials
         )
 
+    def _told(self, record: TrialRecord) -> Mapping[str, Any]:
+        """The metrics of a running trial's last epoch, which may be of an earlier session."""
+        return self.latest.get(record.number) or (record.history[-1] if record.history else {})
+
     def _epochs(self, record: TrialRecord) -> int:
-        return int(self.latest.get(record.number, {}).get("epoch", record.epochs))
+        return int(self._told(record).get("epoch", 0))
 
     def _best(self) -> tuple[float | None, TrialRecord | None]:
         """The best value so far, of trials that have ended and that run."""
@@ -172,7 +176,7 @@ class Progress(Listener):
 
     def _running_text(self, record: TrialRecord) -> str:
         metric = self.study.objective.metric
-        value = number(self.latest.get(record.number, {}).get(metric))
+        value = number(self._told(record).get(metric))
         epoch = f"{self._epochs(record)}/{record.recipe.epochs}"
         return f"trial {record.number} {record.recipe.architecture} epoch {epoch} {metric} {value}"
 
@@ -196,7 +200,7 @@ class Progress(Listener):
         for title in ("running", "architecture", "epoch", metric, "loss", "images/s"):
             table.add_column(title, justify="left" if title == "architecture" else "right")
         for record in self.running:
-            told = self.latest.get(record.number, {})
+            told = self._told(record)
             rate = told.get("images_per_second")
             table.add_row(
                 str(record.number), escape(record.recipe.architecture),
