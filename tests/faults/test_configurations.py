@@ -57,7 +57,7 @@ def test_a_loss_that_turns_nan_is_a_failure_and_no_score(
     assert "not finite" in output
     tries = [read_json_list(search, number) for number in (0, 1)]
     assert [len(one) for one in tries] == [1, 1], "a loss that is not finite comes again"
-    repetitions(2, f"configurations failed, told as FAIL, launcher {launcher}")
+    repetitions(2, f"{launcher}: both configurations have failed, and Optuna knows")
 
 
 def read_json_list(search: Search, number: int) -> list[str]:
@@ -78,7 +78,7 @@ def test_the_same_exception_is_not_tried_a_third_time(tmp_path: Path, repetition
             break
     assert tries == 2
     assert reason(tmp_path) == "exception"
-    repetitions(tries, "tries of one exception")
+    repetitions(tries, f"given up after {tries} tries")
 
 
 @pytest.mark.fault("same exception twice")
@@ -113,7 +113,7 @@ def test_one_configuration_that_raises_is_tried_twice(
     first, second = read_json_list(search, 1)
     assert first == second
     assert "FileExistsError" in first
-    repetitions(2, f"tries were made and no third, launcher {launcher}")
+    repetitions(2, f"{launcher}: tried twice in a search, and not again")
 
 
 @pytest.mark.slow
@@ -126,7 +126,8 @@ def test_a_search_whose_trials_all_fail_stops(tmp_path: Path, repetitions: Told)
     assert "the loss is not finite" in output
     states = [record.state for record in search.trials()]
     assert 3 <= states.count("failed") <= len(states) < 10
-    repetitions(states.count("failed"), "trials failed of 50, then it ended with exit code 1")
+    failed = states.count("failed")
+    repetitions(failed, f"ended with exit code 1 after {failed} of 50 trials")
 
 
 @pytest.mark.slow
@@ -144,7 +145,7 @@ def test_the_micro_batch_halves_and_the_effective_batch_stays(
     assert {m["effective_batch"] for m in record.history} == {8}
     assert search.found is not None
     assert not read_failures(search)
-    repetitions(2, f"8 images halved to 4 and to 2, launcher {launcher}")
+    repetitions(2, f"{launcher}: 8 images at once became 4 and then 2")
 
 
 def read_failures(search: Search) -> dict[str, Any]:

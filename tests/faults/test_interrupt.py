@@ -53,7 +53,7 @@ def test_once_finishes_the_epoch(tmp_path: Path, repetitions: Told, launcher: st
         assert newest(search.found.trial_folder(record.number)) == (last["epoch"], 0)
     summary = search.found.summary()
     assert summary["trials"]["running"] == len(running)
-    repetitions(len(running), f"trials finished their epoch, launcher {launcher}")
+    repetitions(len(running), f"{launcher}: the running trials finished their epoch")
 
 
 def test_twice_ends_now(tmp_path: Path, repetitions: Told) -> None:
@@ -73,4 +73,4 @@ def test_twice_ends_now(tmp_path: Path, repetitions: Told) -> None:
         assert record.state == "running"
         assert not any(m["began"] < interrupted + 0.5 < m["time"] for m in record.history)
         assert list((folder / LAST).glob("epoch-*"))
-    repetitions(1, f"ended {seconds:.0f} s after the second")
+    repetitions(1, f"ended {seconds:.0f} s after the second Ctrl-C")

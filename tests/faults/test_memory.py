@@ -43,7 +43,7 @@ def test_a_kill_by_the_kernel_is_known_by_its_count(repetitions: Told) -> None:
             eater = [*group.inside(), sys.executable, "-c", EATER, "600"]
             assert subprocess.run(eater, check=False).returncode == -9
             assert count() == group.kills == kills
-    repetitions(3, "kills counted")
+    repetitions(3, "the kernel's kills are counted")
 
 
 def killed(folder: Path, kills: int) -> None:
@@ -91,7 +91,7 @@ def test_the_kernel_kills_one_trial_alone(
     search.run("--launcher", launcher)
     assert 2 <= group.kills <= 4, "one try, and one more, of which Ray Train may lose two processes"
     assert_only_one_suffered(search)
-    repetitions(group.kills, f"kernel, launcher {launcher}: failed as out of memory")
+    repetitions(group.kills, f"{launcher}, killed by the kernel: out of memory, others complete")
 
 
 @pytest.mark.slow
@@ -103,7 +103,7 @@ def test_rays_monitor_kills_one_trial_alone(
     search = hungry(tmp_path, group.inside(seen=True))
     search.run("--launcher", launcher)
     assert_only_one_suffered(search)
-    repetitions(2, f"Ray's monitor, launcher {launcher}: failed as out of memory")
+    repetitions(2, f"{launcher}, killed by Ray: out of memory, others complete")
 
 
 def assert_only_one_suffered(search: Search) -> None:

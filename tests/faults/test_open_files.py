@@ -53,7 +53,7 @@ def test_a_limit_that_cannot_be_raised_is_answered_with_the_command(repetitions:
     done = subprocess.run(shell, capture_output=True, text=True, check=False)
     if "Operation not permitted" not in done.stderr:  # A user other than root needs the sudo.
         assert done.stdout == "65536\n"
-    repetitions(1, "128 refused with the command")
+    repetitions(1, "128 refused, with the command that raises it")
 
 
 @pytest.mark.slow

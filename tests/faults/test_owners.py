@@ -54,7 +54,7 @@ def test_of_many_at_once_one_has_the_folder(tmp_path: Path, repetitions: Told) -
     for taker in takers:
         taker.communicate()
     assert run.owner() is None
-    repetitions(count - 1, "processes were refused by the one that was first")
+    repetitions(count - 1, f"of {count} processes at once one was let in")
 
 
 class Second(Search):
@@ -91,7 +91,7 @@ def test_of_two_resumes_at_once_one_is_refused(tmp_path: Path, repetitions: Told
     assert_whole(search, epochs=30)
     assert search.found is not None
     assert not (search.found.path / OWNER).exists()
-    repetitions(2, "resumes refused")
+    repetitions(2, "resumes refused, beside a search and beside a resume")
 
 
 @pytest.mark.slow
@@ -106,4 +106,4 @@ def test_two_new_searches_have_folders_of_their_own(tmp_path: Path, repetitions:
     assert len(runs) == 2
     for run in runs:
         assert [(r.number, r.state) for r in run.trials()] == [(0, "completed"), (1, "completed")]
-    repetitions(1, "two new searches at once, each in its folder")
+    repetitions(1, "two new searches at once have a folder each")

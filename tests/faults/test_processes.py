@@ -38,7 +38,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(
         assert process.wait(timeout=400) == 0, search.output
     assert_whole(search)
     assert not seen.again
-    repetitions(1, "one worker killed")
+    repetitions(1, "one worker killed once")
 
 
 @pytest.mark.slow
