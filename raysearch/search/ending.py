@@ -20,7 +20,7 @@ from raysearch.redaction import redacted
 from raysearch.search import leaving
 from raysearch.search.book import Book
 from raysearch.search.failures import disk_full
-from raysearch.search.losses import MEMORY, Losses, reason_of
+from raysearch.search.losses import Losses, reason_of
 from raysearch.search.schedule import AshaByArchitecture
 from raysearch.training.checkpoint import newest
 
@@ -101,7 +101,7 @@ class Events(Callback):
     """Writes what Tune reports into the book, and tells Optuna how each trial ended.
 
     Args:
-        hand_out_again: takes back the number of a trial that was lost, and whether memory was.
+        hand_out_again: takes back the number of a trial that was lost, and the reason.
         forget: has the searcher forget Tune's id of one that Tune itself says nothing of.
     """
 
@@ -111,7 +111,7 @@ class Events(Callback):
         asha: AshaByArchitecture,
         ending: Ending,
         tell: Callable[[int, str, dict[int, float]], None],
-        hand_out_again: Callable[[int, bool], None],
+        hand_out_again: Callable[[int, str], None],
         forget: Callable[[str], None],
         sweep: Callable[[], None] | None = None,
     ) -> None:
@@ -172,14 +172,14 @@ class Events(Callback):
         _forget_statistics(trial)
         self.ending.running.discard(number)
         folder, told = self.book.run.trial_folder(number), _error_of(trial)
-        reason = reason_of(told)
+        reason = reason_of(told, alone=not self.ending.running)
         # A trial on a node that shares no files is known here by its epochs alone.
         reached = max((max(self.book.values[number], default=0), 0), newest(folder))
         if self.losses.given_up(number, reached, reason):
             write_text(folder / ERROR, redacted(told))
             self._end(number, "failed", reason)
         else:
-            self.hand_out_again(number, reason == MEMORY)
+            self.hand_out_again(number, reason)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self.sweep:

@@ -22,6 +22,7 @@ from raysearch.config import Recipe, Study
 from raysearch.errors import ConfigError
 from raysearch.records.journal import START, mend
 from raysearch.search.book import Book
+from raysearch.search.losses import BESIDE, MEMORY
 from raysearch.search.space import suggest, told
 
 BEGUN = tuple(state for state in TrialState if state != TrialState.WAITING)
@@ -74,6 +75,7 @@ class OptunaSearcher(Searcher):
         self.starts, self.given, self.stopping = study.start_values(), given, stopping
         self.out: dict[str, int] = {}
         self.suspects: set[int] = set()
+        self.beside: dict[int, set[int]] = {}
         self.broken_off = [
             trial.number
             for trial in journal.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -114,7 +116,9 @@ class OptunaSearcher(Searcher):
 
     def _waiting(self) -> list[int]:
         """Trials to hand out again now: of the suspects one at a time."""
-        held = self.suspects if self.suspects.intersection(self.out.values()) else set()
+        out = set(self.out.values())
+        held = {number for number, others in self.beside.items() if others & out}
+        held |= self.suspects if self.suspects & out else set()
         return [number for number in self.broken_off if number not in held]
 
     def _next(self, waiting: Sequence[int]) -> optuna.Trial:
@@ -124,16 +128,21 @@ class OptunaSearcher(Searcher):
         frozen: FrozenTrial = self.journal.get_trials(deepcopy=False)[waiting[0]]
         return optuna.Trial(self.journal, frozen._trial_id)
 
-    def hand_out_again(self, number: int, suspect: bool = False) -> None:
+    def hand_out_again(self, number: int, reason: str) -> None:
         """Take back a trial whose processes were lost; it is suggested before anything new.
 
+        Of the trials that a node's memory was too small for, no two train at the same time, so that
+        the one to blame can be told from those that were killed with it. One that was killed while
+        the one to blame lives on waits until all that now train have left.
+
         Args:
-            suspect: it may be the one that has exhausted a node's memory. Others are killed with
-                that one, and it can be told from them when they do not train at the same time.
+            reason: one of `raysearch.search.losses`.
         """
         self.broken_off.append(number)
-        if suspect:
+        if reason in (MEMORY, BESIDE):
             self.suspects.add(number)
+        if reason == BESIDE:
+            self.beside[number] = set(self.out.values()) - {number}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -11,7 +11,6 @@ from raysearch import ensemble
 from raysearch.data.splits import read_splits
 from raysearch.inference.models import load_model
 from raysearch.inference.probabilities import candidates
-from raysearch.records.again import recipes_of
 from raysearch.records.run_folder import RunFolder, find_run, find_runs
 from raysearch.search.again import distil
 
@@ -34,13 +33,17 @@ def kinds(runs: Sequence[RunFolder]) -> list[str]:
     return [run.info["again"]["kind"] for run in runs if "again" in run.info]
 
 
-def test_a_search_is_trained_again_in_every_way(
-    workplace: Workplace, change: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    few = {"clip_norm": None, "elastic": False, "warmup": 0.0, "weight_decay": 0.0}
-    change(fixed=few)  # Techniques to leave out.
+@pytest.fixture
+def run(workplace: Workplace, change: Callable[..., None]) -> RunFolder:
+    """A search of two trials with few techniques to leave out."""
+    change(fixed={"clip_norm": None, "elastic": False, "warmup": 0.0, "weight_decay": 0.0})
     workplace.tune("--trials", "2", "--epochs", "2", "--no-ensemble")
-    run = find_run("results", "tiny")
+    return find_run("results", "tiny")
+
+
+def test_finalists_are_trained_again_and_the_best_on_all_images(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
 
     told = again(capsys, "--finalists", "2", "--seeds", "2", "--no-test")
     assert "from scratch" in told
@@ -56,6 +59,7 @@ def test_a_search_is_trained_again_in_every_way(
     assert read(run.path / "ensemble.json")["test"] is None
     assert "trained before" in again(capsys, "--finalists", "2", "--seeds", "2")
     assert kinds(find_runs("results")) == ["finalists"]
+    assert find_run("results", "tiny").path == run.path
 
     opened = read(run.test_file)["opened"]
     told = again(capsys, "--refit")
@@ -78,6 +82,12 @@ def test_a_search_is_trained_again_in_every_way(
     assert member.recipe.epochs == old.recipe.epochs == 2
     assert "learned from its validation images" in str(again_of(capsys, on_all.name, code=2))
 
+
+@pytest.mark.slow
+def test_techniques_are_left_out_and_a_student_learns(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again(capsys, "--no-test")
     told = again(capsys, "--ablate")
     ablation = read(run.path / "ablation.json")
     assert ablation["champion"]["mean"] == pytest.approx(ablation["champion"]["searched"])
@@ -85,10 +95,12 @@ def test_a_search_is_trained_again_in_every_way(
     assert names == {"augmentation", "boundary head", "schedule"}
     assert all(name in told for name in names)
 
-    teachers = [run.path / one["place"] for one in before["members"]]
-    student = distil(run, recipes_of(finalists)[0], teachers, "python -m raysearch.export tiny")
+    members = read(run.path / "ensemble.json")["members"]
+    teachers = [run.path / one["place"] for one in members]
+    recipe = run.trial(0).recipe
+    student = distil(run, recipe, teachers, "python -m raysearch.export tiny")
     assert [record.state for record in student.trials()] == ["completed"]
-    assert kinds(find_runs("results")) == ["finalists", "refit", "ablation", "distillation"]
+    assert kinds(find_runs("results")) == ["ablation", "distillation"]
     assert find_run("results", "tiny").path == run.path
 
 

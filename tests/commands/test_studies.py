@@ -138,7 +138,7 @@ def test_food101_then_from_its_weights_with_a_teacher(place: Place) -> None:
 
     name = board["architecture"].iloc[0]
     sources = ("--init-from", str(first), "--teacher", str(first))
-    second = place.tune("food101", *sources, "--set", f"fixed.architecture={name}")
+    second = place.tune("food101", *sources, "--set", f"fixed.architecture={name}", trials=1)
     study = load_study(str(second / "study.yaml"))
     assert study.init_from[name] == best
     assert study.teachers == [best]

@@ -28,7 +28,7 @@ class Told:
         )
         self.trials = [self._begun(number) for number in range(trials)]
 
-    def _again(self, number: int, suspect: bool) -> None:
+    def _again(self, number: int, reason: str) -> None:
         self.again.append(number)
 
     def _tell(self, number: int, state: str, values: Any) -> None:

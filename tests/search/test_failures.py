@@ -6,7 +6,7 @@ import pytest
 
 from raysearch.errors import TrialError
 from raysearch.search import failures
-from raysearch.search.losses import LOST, MEMORY, Losses
+from raysearch.search.losses import BESIDE, LOST, MEMORY, Losses, reason_of
 
 
 def fail(folder: Path, error: Exception) -> bool:
@@ -65,3 +65,25 @@ def test_memory_is_given_one_more_try_and_other_trials_are_not_counted() -> None
 def test_failures_have_names(tmp_path: Path, error: Exception, name: str) -> None:
     fail(tmp_path, error)
     assert failures.reason(tmp_path) == name
+
+
+def test_a_trial_that_ray_kills_in_place_of_a_larger_one_is_not_to_blame() -> None:
+    """The text is that of Ray 2.60's memory monitor, its lines cut short."""
+    told = """ray.exceptions.OutOfMemoryError: 2 worker(s) were killed
+Ray killed 2 worker(s) based on the killing policy
+Considered workers: [
+Selected to kill: (Task: job ID=01000000, task name=TrainController.__init__, pid=12809, \
+actual memory used=0.21GB, worker ID=a78b)
+Selected to kill: (Actor(5ab2): job ID=01000000, task name=_QueueActor.__init__, pid=12808, \
+actual memory used=0.07GB, worker ID=d0f4)
+{}(Actor(f61d): job ID=01000000, task name=RayTrainWorker.__init__, pid=12097, \
+actual memory used=12.98GB, worker ID=b06b)
+(Actor(87f3): job ID=01000000, task name=TrainController.__init__, pid=11762, \
+actual memory used=0.38GB, worker ID=5060)
+]"""
+    spared, killed = told.format(""), told.format("Selected to kill: ")
+    assert reason_of(spared) == BESIDE
+    assert reason_of(killed) == MEMORY
+    assert reason_of(spared, alone=True) == MEMORY
+    losses = Losses()
+    assert not any(losses.given_up(1, (0, 0), BESIDE) for _ in range(9))

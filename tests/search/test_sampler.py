@@ -8,6 +8,7 @@ from ray.tune.search import Searcher
 from raysearch.config import Study
 from raysearch.records.run_folder import RunFolder
 from raysearch.search.book import Book
+from raysearch.search.losses import BESIDE, LOST, MEMORY
 from raysearch.search.sampler import OptunaSearcher, open_journal, tell
 
 from .conftest import small_study
@@ -56,11 +57,30 @@ def test_trials_that_may_have_exhausted_memory_do_not_train_at_the_same_time(
         given.suggest(trial)
     for trial, number in (("a", 0), ("b", 1)):
         given.on_trial_complete(trial, error=True)
-        given.hand_out_again(number, suspect=True)
+        given.hand_out_again(number, MEMORY)
     assert given.suggest("d")["number"] == 0
     assert given.suggest("e")["number"] == 3  # Those that are above suspicion go on beside it.
     assert given.suggest("f") is None
     given.on_trial_complete("d")
+    assert given.suggest("f")["number"] == 1
+
+
+def test_a_trial_that_was_killed_for_another_waits_until_that_one_has_left(
+    run: RunFolder,
+) -> None:
+    given = searcher(run, small_study(budget={"trials": 4, "epochs": 2}))
+    for trial in "abc":
+        given.suggest(trial)
+    given.on_trial_complete("c", error=True)
+    given.hand_out_again(2, BESIDE)
+    assert given.suggest("d")["number"] == 3  # A new one goes on in its place.
+    given.on_trial_complete("a")
+    assert given.suggest("e") is None
+    given.on_trial_complete("b", error=True)
+    given.hand_out_again(1, MEMORY)
+    assert given.suggest("e")["number"] == 2
+    assert given.suggest("f") is None  # Not beside the one that may be to blame.
+    given.on_trial_complete("e")
     assert given.suggest("f")["number"] == 1
 
 
@@ -91,7 +111,7 @@ def test_a_lost_trial_is_handed_out_again_before_anything_new(run: RunFolder) ->
     given = searcher(run, small_study())
     first, second = given.suggest("a"), given.suggest("b")
     given.on_trial_complete("a", error=True)
-    given.hand_out_again(first["number"])
+    given.hand_out_again(first["number"], LOST)
     assert given.suggest("c") == first
     assert given.suggest("d")["number"] == second["number"] + 1
 
@@ -103,7 +123,7 @@ def test_the_search_is_not_over_while_a_trial_that_is_out_may_be_lost(run: RunFo
     only = given.suggest("a")
     assert given.suggest("b") is None
     given.on_trial_complete("a", error=True)
-    given.hand_out_again(only["number"])
+    given.hand_out_again(only["number"], LOST)
     assert given.suggest("c") == only
     given.on_trial_complete("c")
     assert given.suggest("d") == Searcher.FINISHED
