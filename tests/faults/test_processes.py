@@ -44,7 +44,12 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(
 @pytest.mark.slow
 @pytest.mark.fault("process killed")
 @pytest.mark.parametrize(
-    ("launcher", "titles"), [("inline", [TRIAL]), ("train", [WORKER, TRIAL, CONTROLLER])]
+    ("launcher", "titles"),
+    [
+        ("inline", [TRIAL]),
+        ("train", [WORKER, TRIAL, CONTROLLER]),
+        ("train", [WORKER]),  # Among all three it is seldom there: the others begin before it.
+    ],
 )
 def test_processes_killed_for_a_minute_lose_nothing(
     launcher: str,
