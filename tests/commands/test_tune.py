@@ -141,9 +141,9 @@ def test_ctrl_c_leaves_a_search_that_resumes(
     assert "finishing the running epochs" in workplace.output
     assert workplace.output.strip().endswith(f"--resume tiny/{workplace.latest.resolve().name}")
     assert "Traceback" not in workplace.output
-    results = workplace.output.partition("interrupted")[0].rpartition("trial")[2]
-    assert "unfinished" in results
-    assert "running" not in results
+    board = workplace.output.partition("lowest IoU")[2]
+    assert "unfinished" in board
+    assert "running" not in board
     described = (workplace.latest / "run.json").read_text()
     plan = workplace.tune("--resume", "--dry-run")
     assert "so far" in plan

@@ -18,8 +18,8 @@ START_UP = 12.0  # seconds in which a kill may find a session that has not train
 def test_a_driver_that_is_killed_loses_nothing(
     tmp_path: Path, repetitions: Callable[[int, str], None]
 ) -> None:
-    budget = {"trials": 3, "epochs": 6, "first_rung": 1.0}
-    _let_it_die(Search(tmp_path, budget=budget), 1, repetitions, trials=3, epochs=6)
+    budget = {"trials": 2, "epochs": 5, "first_rung": 1.0}
+    _let_it_die(Search(tmp_path, budget=budget), 1, repetitions, trials=2, epochs=5)
 
 
 @pytest.mark.slow
