@@ -120,6 +120,7 @@ def test_a_failed_trial_is_recorded_and_the_search_goes_on(workplace: Workplace)
     assert sorted(run.info.status for run in children) == ["FAILED", "FINISHED"]
 
 
+@pytest.mark.slow
 def test_a_finished_search_is_extended(workplace: Workplace) -> None:
     workplace.tune("--trials", "2")
     workplace.tune("--resume", "--trials", "+2")

@@ -25,6 +25,7 @@ from raysearch.training.trained import Trained, load_trained
 
 TOLERANCE = 1e-3
 STUDIES = ("animals", "unity", "marine_debris", "food101")
+LARGEST = "self_attention_unet"
 
 
 def quick(name: str) -> Study:
@@ -95,10 +96,11 @@ def same(model: Model, onnx: OnnxModel, images: Sequence[Tensor]) -> None:
 
 
 def every_architecture() -> Iterator[Any]:
-    """Those that differ in their encoder alone come after the first of them, as slow tests."""
+    """Those that differ in their encoder alone come after the first of them, as slow tests, and so
+    does the largest."""
     for name in STUDIES:
         for number, architecture in enumerate(quick(name).networks):
-            again = number and name in ("unity", "food101")
+            again = number and name in ("unity", "food101") or architecture == LARGEST
             yield pytest.param(name, architecture, marks=[pytest.mark.slow] if again else [])
 
 
