@@ -100,7 +100,7 @@ def every_architecture() -> Iterator[Any]:
     does the largest."""
     for name in STUDIES:
         for number, architecture in enumerate(quick(name).networks):
-            again = number and name in ("unity", "food101") or architecture == LARGEST
+            again = (number and name in ("unity", "food101")) or architecture == LARGEST
             yield pytest.param(name, architecture, marks=[pytest.mark.slow] if again else [])
 
 
