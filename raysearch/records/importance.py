@@ -101,7 +101,7 @@ def importances(journal: Path, seed: int = 0) -> Importances:
     measured = compared.measured if compared else 0
     if compared is None or measured < FEWEST:
         return Importances(
-            trials=measured, note=f"{measured} trials are too few ({FEWEST} are needed)"
+            trials=measured, note=f"unknown: {FEWEST} trials are needed, and {measured} counted"
         )
     count, epoch = len(compared.trials), compared.epoch
     shares = _fanova(compared.study, seed)

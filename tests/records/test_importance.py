@@ -52,7 +52,7 @@ def test_few_trials_are_said_to_be_few(journal: Path) -> None:
     search(journal, 4)
     learned = importances(journal)
     assert learned.shares == {}
-    assert "too few" in learned.note
+    assert "6 trials are needed" in learned.note
 
 
 def test_no_difference_is_no_knowledge(journal: Path) -> None:
