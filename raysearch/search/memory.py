@@ -14,6 +14,7 @@ from typing import Any
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
+from ray.tune.experiment import Trial
 
 from raysearch.errors import TrialError
 from raysearch.limits import oom_kills
@@ -83,6 +84,22 @@ class Actors(RayActorManager):
         super()._actor_task_failed(tracked_actor_task, exception)
 
 
+_said_first = Trial._get_default_result_or_future
+
+
+def _said_first_or_nothing(trial: Trial) -> dict[str, Any] | None:
+    """What a trial's process said of itself when it began; None where it was killed before.
+
+    That of Ray 2.60 does not know this way to be killed, and ends the whole search.
+    """
+    try:
+        said: dict[str, Any] | None = _said_first(trial)
+    except OutOfMemoryError:
+        trial._default_result_or_future = said = None
+    return said
+
+
 def spare_the_search() -> None:
-    """Let Tune manage its trials by `Actors`."""
+    """Let Tune take such a kill for what it is."""
     tune_controller.RayActorManager = Actors
+    Trial._get_default_result_or_future = _said_first_or_nothing
