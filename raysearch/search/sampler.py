@@ -125,6 +125,7 @@ class OptunaSearcher(Searcher):
         if not waiting:
             return self.journal.ask()
         self.broken_off.remove(waiting[0])
+        self.beside.pop(waiting[0], None)
         frozen: FrozenTrial = self.journal.get_trials(deepcopy=False)[waiting[0]]
         return optuna.Trial(self.journal, frozen._trial_id)
 
