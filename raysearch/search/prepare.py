@@ -1,7 +1,6 @@
 """Everything that is checked and brought to its place before the first trial."""
 
 import os
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +103,7 @@ def bring_weights(study: Study, folder: Path) -> tuple[Study, tuple[str, ...]]:
     Raises:
         WeightsError: weights cannot be fetched, with the reason and both ways out.
     """
-    networks, without = dict(study.networks), dict[str, str]()
+    networks, without, reason = dict(study.networks), list[str](), ""
     for name, specs in all_specs(study).items():
         try:
             for spec in specs:
@@ -114,14 +113,10 @@ def bring_weights(study: Study, folder: Path) -> tuple[Study, tuple[str, ...]]:
                 raise
             networks[name] = {**networks[name], "encoder_weights": None}
             encoder = networks[name].get("encoder", name)
-            without[f"{name} ({encoder})"] = _first_line(error)
-    return study.model_copy(update={"networks": networks}), tuple(_random_note(without))
-
-
-def _random_note(without: Mapping[str, str]) -> Iterator[str]:
-    """Say once which networks begin with random weights, with the reason of the first."""
-    if without:
-        yield f"random weights for {', '.join(without)}: {next(iter(without.values()))}"
+            without.append(f"{name} ({encoder})")
+            reason = reason or _first_line(error)  # That of the others is seldom another one.
+    notes = (f"random weights for {', '.join(without)}: {reason}",) if without else ()
+    return study.model_copy(update={"networks": networks}), notes
 
 
 def check_writable(output: Path) -> None:

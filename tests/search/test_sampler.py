@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
@@ -49,12 +50,18 @@ def test_trials_that_have_ended_do_not_come_again(run: RunFolder) -> None:
     assert searcher(run, study).suggest("b")["number"] == 1
 
 
-def test_trials_that_may_have_exhausted_memory_do_not_train_at_the_same_time(
-    run: RunFolder,
-) -> None:
+@pytest.fixture
+def given(run: RunFolder) -> OptunaSearcher:
+    """A searcher of four trials, of which a, b and c are out."""
     given = searcher(run, small_study(budget={"trials": 4, "epochs": 2}))
     for trial in "abc":
         given.suggest(trial)
+    return given
+
+
+def test_trials_that_may_have_exhausted_memory_do_not_train_at_the_same_time(
+    given: OptunaSearcher,
+) -> None:
     for trial, number in (("a", 0), ("b", 1)):
         given.on_trial_complete(trial, error=True)
         given.hand_out_again(number, MEMORY)
@@ -66,11 +73,8 @@ def test_trials_that_may_have_exhausted_memory_do_not_train_at_the_same_time(
 
 
 def test_a_trial_that_was_killed_for_another_waits_until_that_one_has_left(
-    run: RunFolder,
+    given: OptunaSearcher,
 ) -> None:
-    given = searcher(run, small_study(budget={"trials": 4, "epochs": 2}))
-    for trial in "abc":
-        given.suggest(trial)
     given.on_trial_complete("c", error=True)
     given.hand_out_again(2, BESIDE)
     assert given.suggest("d")["number"] == 3  # A new one goes on in its place.
